@@ -1,0 +1,43 @@
+# partner_portal: PGXS build. `make && make install && make installcheck`; all tests and the demo: see README.md.
+
+EXTENSION = partner_portal
+EXTVERSION = 1.0
+MODULE_big = partner_portal
+
+OBJS = \
+	src/partner_portal.o \
+	src/guc.o \
+	src/identity.o \
+	src/permission.o
+
+# The install script is these parts, in dependency order.
+SQL_PARTS = \
+	sql/schema.sql \
+	sql/identity.sql \
+	sql/permission.sql \
+	sql/workspace.sql \
+	sql/member.sql \
+	sql/security_key.sql \
+	sql/billing_period.sql \
+	sql/enroll.sql
+
+REGRESS = install
+ISOLATION =
+REGRESS_OPTS = --inputdir=test
+ISOLATION_OPTS = --inputdir=test
+
+DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
+EXTRA_CLEAN = $(DATA_built) test/results test/output_iso test/regression.diffs test/regression.out
+
+PG_CPPFLAGS = -I$(srcdir)/src
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+SHLIB_LINK = -lcurl -lcrypto
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(OBJS): src/partner_portal.h src/compat.h
+
+sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS) Makefile
+	cat $(SQL_PARTS) > $@

@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		Every difference between the PostgreSQL versions we build on (15 to 18).
+ *
+ * No other file asks for PG_VERSION_NUM.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_COMPAT_H
+#define PP_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "partner_portal needs PostgreSQL 15 or newer"
+#endif
+
+/* The "extra" of a setting is malloc'ed up to 15 and guc_malloc'ed from 16. */
+#if PG_VERSION_NUM >= 160000
+#define pp_guc_malloc(size)		guc_malloc(LOG, (size))
+#else
+#define pp_guc_malloc(size)		malloc(size)
+#endif
+
+#endif							/* PP_COMPAT_H */

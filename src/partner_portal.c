@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * partner_portal.c
+ *		Entry of the library: defines the settings, installs the hooks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "partner_portal.h"
+
+PG_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+/*
+ * _PG_init prepares one backend, or the postmaster when the library is
+ * preloaded.  Nothing here touches the network or the catalog.
+ */
+void
+_PG_init(void)
+{
+	pp_define_settings();
+	pp_define_identity();
+	pp_identity_hooks();
+	MarkGUCPrefixReserved(PP_SCHEMA);
+}
