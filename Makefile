@@ -41,3 +41,8 @@ $(OBJS): src/partner_portal.h src/compat.h
 
 sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS) Makefile
 	cat $(SQL_PARTS) > $@
+
+# print-NAME: a variable of this file, for the scripts under test/
+print-%:
+	@echo $($*)
+.PHONY: print-%
