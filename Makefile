@@ -8,6 +8,7 @@ OBJS = \
 	src/partner_portal.o \
 	src/guc.o \
 	src/identity.o \
+	src/login.o \
 	src/permission.o
 
 # The install script is these parts, in dependency order.

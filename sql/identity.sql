@@ -56,13 +56,21 @@ SELECT pg_catalog.pg_extension_config_dump('partner_portal.role_account', '');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.revoked_token', '');
 
 CREATE FUNCTION partner_portal.login_as(account_id bigint) RETURNS bigint
-	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'partner_portal_login_as';
-COMMENT ON FUNCTION partner_portal.login_as(bigint) IS 'Makes an account the identity of the current transaction without a token; for trusted application servers.';
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_login_as';
+COMMENT ON FUNCTION partner_portal.login_as(bigint) IS
+'Makes an account the identity of the current transaction without a token; for trusted application servers. Returns account_id. P0002 no such account, 28000 it is disabled, 25001 the transaction has a cursor WITH HOLD.';
 REVOKE ALL ON FUNCTION partner_portal.login_as(bigint) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.login_role() RETURNS bigint
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_login_role';
+COMMENT ON FUNCTION partner_portal.login_role() IS
+'Makes the account that session_user is mapped to (map_role) the identity of the current transaction, and returns it. 28000 not mapped, or the account is disabled.';
+REVOKE ALL ON FUNCTION partner_portal.login_role() FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.act_in(workspace_id bigint) RETURNS void
-	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'partner_portal_act_in';
-COMMENT ON FUNCTION partner_portal.act_in(bigint) IS 'Chooses where one acts, among one''s own memberships. 42501 nobody signed in, P0002 not a membership.';
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_act_in';
+COMMENT ON FUNCTION partner_portal.act_in(bigint) IS
+'Chooses where one acts, among the memberships that one has accepted. 42501 nobody signed in, P0002 not a membership.';
 REVOKE ALL ON FUNCTION partner_portal.act_in(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.logout() RETURNS void
@@ -94,6 +102,7 @@ CREATE POLICY own ON partner_portal.account FOR SELECT
 	USING (account_id = (SELECT partner_portal.current_account_id()));
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
+	('application', 'EXECUTE', 'FUNCTION partner_portal.login_role()'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.act_in(bigint)'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.logout()'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.current_account_id()'),

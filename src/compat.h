@@ -21,4 +21,13 @@
 #define pp_guc_malloc(size)		malloc(size)
 #endif
 
+/* 18 counts index scans for EXPLAIN. */
+#if PG_VERSION_NUM >= 180000
+#define pp_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define pp_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
+#endif
+
 #endif							/* PP_COMPAT_H */

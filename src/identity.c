@@ -13,6 +13,11 @@
  * The value is "account:workspace:portal:expires", all decimal; expires is a
  * TimestampTz in microseconds.
  *
+ * A cursor WITH HOLD would carry the rows of one identity past the end of its
+ * transaction, into the next client's of a connection pool.  So none may be
+ * declared while an account is signed in, and nobody signs in while one that
+ * the transaction declared is open.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -21,11 +26,14 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
+#include "tcop/pquery.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/portal.h"
 #include "utils/timestamp.h"
 
 #include "partner_portal.h"
@@ -35,6 +43,13 @@
 static char *identity_setting = NULL;
 static const PpIdentity *assigned = NULL;
 static bool setting_identity = false;
+
+/*
+ * Whether this transaction may have declared a cursor WITH HOLD: the hook saw
+ * one, or the library was loaded too late to see.
+ */
+static bool may_hold_cursor = false;
+
 static ProcessUtility_hook_type prev_process_utility = NULL;
 
 /*
@@ -107,8 +122,55 @@ pp_identity(void)
 }
 
 /*
+ * cursor_of_transaction_holds tells whether a cursor WITH HOLD that this
+ * transaction declared is open.  Those of earlier transactions have their rows
+ * already.
+ */
+static bool
+cursor_of_transaction_holds(void)
+{
+	bool		found = false;
+
+	SPI_connect();
+	if (SPI_execute("SELECT c.name FROM pg_catalog.pg_cursor() AS c WHERE c.is_holdable",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not list the cursors");
+	for (uint64 i = 0; i < SPI_processed && !found; i++)
+	{
+		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		Portal		portal = GetPortalByName(name);
+
+		found = PortalIsValid(portal) &&
+			portal->createSubid != InvalidSubTransactionId;
+	}
+	SPI_finish();
+	return found;
+}
+
+/*
+ * warn_if_statement_only warns, as SET LOCAL does, that the identity will be
+ * gone after the current statement.  A DO block or a procedure is taken to
+ * know what it does.
+ */
+static void
+warn_if_statement_only(void)
+{
+	if (IsTransactionBlock() || IsSubTransaction())
+		return;
+	if (ActivePortal != NULL &&
+		(ActivePortal->commandTag == CMDTAG_DO || ActivePortal->commandTag == CMDTAG_CALL))
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+			 errmsg("the identity ends with the current statement"),
+			 errhint("Begin a transaction before signing in."),
+			 errhidestmt(true)));
+}
+
+/*
  * pp_identity_set makes an identity that of the current transaction; NULL is
  * nobody.  It goes with the transaction, or with the savepoint it was set in.
+ * 25001 while a cursor WITH HOLD of the transaction is open.
  */
 void
 pp_identity_set(const PpIdentity *identity)
@@ -117,11 +179,14 @@ pp_identity_set(const PpIdentity *identity)
 
 	if (identity != NULL)
 	{
-		if (!IsTransactionBlock() && !IsSubTransaction())
-			ereport(WARNING,
-					(errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
-					 errmsg("the identity ends with the current statement"),
-					 errhint("Begin a transaction before signing in.")));
+		if (may_hold_cursor && cursor_of_transaction_holds())
+			ereport(ERROR,
+					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+					 errmsg("cannot sign in while the transaction has a cursor WITH HOLD"),
+					 errdetail("Its rows would outlive the identity that may see them."),
+					 errhint("Close the cursor first."),
+					 errhidestmt(true)));
+		warn_if_statement_only();
 		snprintf(value, sizeof(value),
 				 "%" PRId64 ":%" PRId64 ":%" PRId64 ":%" PRId64,
 				 identity->account_id, identity->workspace_id,
@@ -142,23 +207,27 @@ pp_identity_set(const PpIdentity *identity)
 }
 
 /*
- * refuse_hold_after_login is the other order: DECLARE ... WITH HOLD while
- * somebody is signed in.
+ * guard_hold_cursors refuses DECLARE ... WITH HOLD while somebody is signed in,
+ * and takes note of it otherwise.
  */
 static void
-refuse_hold_after_login(PlannedStmt *pstmt, const char *queryString,
-						bool readOnlyTree, ProcessUtilityContext context,
-						ParamListInfo params, QueryEnvironment *queryEnv,
-						DestReceiver *dest, QueryCompletion *qc)
+guard_hold_cursors(PlannedStmt *pstmt, const char *queryString,
+				   bool readOnlyTree, ProcessUtilityContext context,
+				   ParamListInfo params, QueryEnvironment *queryEnv,
+				   DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *statement = pstmt->utilityStmt;
 
-	if (IsA(statement, DeclareCursorStmt) && assigned != NULL &&
+	if (IsA(statement, DeclareCursorStmt) &&
 		(((DeclareCursorStmt *) statement)->options & CURSOR_OPT_HOLD) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("cannot declare a cursor WITH HOLD while an account is signed in"),
-				 errdetail("Its rows would outlive the identity that may see them.")));
+	{
+		if (assigned != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+					 errmsg("cannot declare a cursor WITH HOLD while an account is signed in"),
+					 errdetail("Its rows would outlive the identity that may see them.")));
+		may_hold_cursor = true;
+	}
 	if (prev_process_utility)
 		prev_process_utility(pstmt, queryString, readOnlyTree, context, params,
 							 queryEnv, dest, qc);
@@ -168,11 +237,24 @@ refuse_hold_after_login(PlannedStmt *pstmt, const char *queryString,
 }
 
 /*
+ * forget_hold_cursors starts the note afresh when a transaction has ended.
+ */
+static void
+forget_hold_cursors(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		event == XACT_EVENT_PREPARE)
+		may_hold_cursor = false;
+}
+
+/*
  * pp_identity_hooks installs what guards the identity.
  */
 void
 pp_identity_hooks(void)
 {
 	prev_process_utility = ProcessUtility_hook;
-	ProcessUtility_hook = refuse_hold_after_login;
+	ProcessUtility_hook = guard_hold_cursors;
+	may_hold_cursor = IsTransactionState();
+	RegisterXactCallback(forget_hold_cursors, NULL);
 }

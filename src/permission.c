@@ -15,9 +15,6 @@
 
 #include "partner_portal.h"
 
-PG_FUNCTION_INFO_V1(partner_portal_login_as);
-PG_FUNCTION_INFO_V1(partner_portal_act_in);
-PG_FUNCTION_INFO_V1(partner_portal_logout);
 PG_FUNCTION_INFO_V1(partner_portal_current_account_id);
 PG_FUNCTION_INFO_V1(partner_portal_current_workspace_id);
 PG_FUNCTION_INFO_V1(partner_portal_current_partner_id);
@@ -29,37 +26,6 @@ PG_FUNCTION_INFO_V1(partner_portal_lowest_partner_key);
 PG_FUNCTION_INFO_V1(partner_portal_highest_partner_key);
 PG_FUNCTION_INFO_V1(partner_portal_authorize);
 PG_FUNCTION_INFO_V1(partner_portal_restoring_session);
-
-Datum
-partner_portal_login_as(PG_FUNCTION_ARGS)
-{
-	PpIdentity	identity = {0};
-
-	identity.account_id = PG_GETARG_INT64(0);
-	identity.expires_at = DT_NOEND;
-	pp_identity_set(&identity);
-	PG_RETURN_INT64(identity.account_id);
-}
-
-Datum
-partner_portal_act_in(PG_FUNCTION_ARGS)
-{
-	PpIdentity	identity;
-
-	if (pp_identity() == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("nobody is signed in")));
-	identity = *pp_identity();
-	identity.workspace_id = PG_GETARG_INT64(0);
-	pp_identity_set(&identity);
-	PG_RETURN_VOID();
-}
-
-Datum
-partner_portal_logout(PG_FUNCTION_ARGS)
-{
-	pp_identity_set(NULL);
-	PG_RETURN_VOID();
-}
 
 Datum
 partner_portal_current_account_id(PG_FUNCTION_ARGS)
