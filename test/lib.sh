@@ -4,7 +4,8 @@
 # Words: the user is the unprivileged account that the throw-away server runs as (postgres when we are root, else whoever
 # calls); the scratch directory holds a copy of the sources, the cluster and every output, and is removed at exit.
 
-set -euo pipefail
+set -eEuo pipefail
+trap 'printf "%s: line %s: status %s: %s\n" "${BASH_SOURCE[0]##*/}" "$LINENO" "$?" "$BASH_COMMAND" >&2' ERR
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -83,7 +84,7 @@ need() {
 find_server() {
 	if [[ -z ${PG_CONFIG:-} ]]; then
 		local newest
-		newest=$(find /usr/lib/postgresql -maxdepth 3 -path '*/bin/postgres' 2>/dev/null | sort -V | tail -n 1)
+		newest=$(find /usr/lib/postgresql -maxdepth 3 -path '*/bin/postgres' 2>/dev/null | sort -V | tail -n 1) || true
 		if [[ -n $newest ]]; then
 			major=${newest#/usr/lib/postgresql/}
 			major=${major%%/*}
