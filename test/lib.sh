@@ -109,6 +109,18 @@ find_server() {
 	fi
 }
 
+# sources: the files of the checkout in the working directory, tracked or not ignored, as a tar archive; of an unpacked
+# release all but what a build makes.
+sources() {
+	if [[ $(git rev-parse --show-toplevel 2>/dev/null) == "$PWD" ]]; then
+		git ls-files -co --exclude-standard -z |
+			while IFS= read -r -d '' f; do [[ ! -e $f ]] || printf '%s\0' "$f"; done |
+			tar --null -T - -cf -
+	else
+		tar --exclude=.git --exclude='*.o' --exclude='*.bc' --exclude='*.so' -cf - .
+	fi
+}
+
 # make_scratch: the scratch directory with a copy of the sources, which the unprivileged user may read wherever the
 # checkout lies.
 make_scratch() {
@@ -118,13 +130,7 @@ make_scratch() {
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
 	mkdir "$scratch/src"
-	if git -C "$top" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
-		(cd "$top" && git ls-files -co --exclude-standard -z |
-			while IFS= read -r -d '' f; do [[ ! -e $f ]] || printf '%s\0' "$f"; done |
-			tar --null -T - -cf -) | tar -C "$scratch/src" -xf -
-	else
-		tar -C "$top" --exclude=.git --exclude='*.o' --exclude='*.so' -cf - . | tar -C "$scratch/src" -xf -
-	fi
+	(cd "$top" && sources) | tar -C "$scratch/src" -xf -
 	mkdir "$scratch/home"
 	cd "$scratch"
 	own_scratch
