@@ -9,7 +9,9 @@ OBJS = \
 	src/guc.o \
 	src/identity.o \
 	src/login.o \
-	src/permission.o
+	src/acl_cache.o \
+	src/permission.o \
+	src/restoring.o
 
 # The install script is these parts, in dependency order.
 SQL_PARTS = \
@@ -18,6 +20,7 @@ SQL_PARTS = \
 	sql/permission.sql \
 	sql/workspace.sql \
 	sql/member.sql \
+	sql/permission_signal.sql \
 	sql/security_key.sql \
 	sql/billing_period.sql \
 	sql/enroll.sql

@@ -122,6 +122,16 @@ pp_identity(void)
 }
 
 /*
+ * pp_signed_in tells whether somebody signed in, expired or not.  Who has not
+ * is nobody; who has expired is nobody too, but never the operator.
+ */
+bool
+pp_signed_in(void)
+{
+	return assigned != NULL;
+}
+
+/*
  * cursor_of_transaction_holds tells whether a cursor WITH HOLD that this
  * transaction declared is open.  Those of earlier transactions have their rows
  * already.

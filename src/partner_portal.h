@@ -59,6 +59,76 @@ typedef struct PpIdentity
 extern void pp_define_identity(void);
 extern void pp_identity_hooks(void);
 extern const PpIdentity *pp_identity(void);
+extern bool pp_signed_in(void);
 extern void pp_identity_set(const PpIdentity *identity);
+
+/*
+ * How an account stands to a workspace, a set of bits.  Owner to guest are its
+ * own role there; the others come from acting in a partner's workspace.
+ */
+typedef uint32 PpStanding;
+
+#define PP_OWNER				((PpStanding) 1 << 0)
+#define PP_ADMINISTRATOR		((PpStanding) 1 << 1)
+#define PP_MEMBER				((PpStanding) 1 << 2)
+#define PP_GUEST				((PpStanding) 1 << 3)
+#define PP_PARTNER				((PpStanding) 1 << 4)	/* owner or administrator of its partner */
+#define PP_ACCOUNT_OWNER		((PpStanding) 1 << 5)	/* on the partner's staff for it */
+#define PP_SYSTEM_ADMINISTRATOR ((PpStanding) 1 << 6)	/* likewise */
+#define PP_OWN_PARTNER			((PpStanding) 1 << 7)	/* it is a partner, and one's own as owner or administrator */
+#define PP_GRANT_LIMITED		((PpStanding) 1 << 8)	/* a grant on some products or categories */
+#define PP_GRANT_READ			((PpStanding) 1 << 9)	/* a complete grant with "read" or "manage" */
+#define PP_GRANT_MANAGE			((PpStanding) 1 << 10)	/* a complete grant with "manage" */
+
+/* in acl_cache.c: what decides access, as of the latest commit */
+typedef struct PpWorkspace
+{
+	int64		workspace_id;
+	int64		partner_key;	/* 0 is direct */
+	bool		is_partner;
+	bool		deleted;
+	bool		suspended;
+	bool		partner_suspended;
+} PpWorkspace;
+
+typedef struct PpMembership
+{
+	PpWorkspace workspace;
+	PpStanding	role;			/* PP_OWNER to PP_GUEST */
+	bool		accepted;		/* counts for nothing before */
+} PpMembership;
+
+typedef struct PpStaff
+{
+	int64		partner_key;
+	int64		workspace_id;
+	PpStanding	role;			/* PP_ACCOUNT_OWNER or PP_SYSTEM_ADMINISTRATOR */
+} PpStaff;
+
+typedef struct PpAccess
+{
+	int64		account_id;
+	bool		disabled;		/* or erased */
+	bool		is_operator;
+	int			n_memberships;
+	PpMembership *memberships;
+	int			n_staff;
+	PpStaff    *staff;			/* by partner_key, workspace_id */
+	TimestampTz stale_at;		/* read again from then on: something expires */
+} PpAccess;
+
+extern bool pp_workspace(int64 workspace_id, PpWorkspace *workspace);
+extern const PpAccess *pp_access_of(int64 account_id);
+
+/* in permission.c: what the identity may do */
+extern bool pp_is_operator(void);
+extern int64 pp_account_id(void);
+extern int64 pp_acting_workspace(void);
+extern PpStanding pp_standing(int64 workspace_id);
+extern bool pp_may(const char *permission, int64 workspace_id);
+extern void pp_authorize(const char *permission, int64 workspace_id);
+
+/* in restoring.c: whether this session loads a dump */
+extern bool pp_restoring(void);
 
 #endif							/* PARTNER_PORTAL_H */
