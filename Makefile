@@ -6,6 +6,7 @@ MODULE_big = partner_portal
 
 OBJS = \
 	src/partner_portal.o \
+	src/rate.o \
 	src/guc.o \
 	src/identity.o \
 	src/login.o \
@@ -23,11 +24,12 @@ SQL_PARTS = \
 	sql/permission_signal.sql \
 	sql/security_key.sql \
 	sql/billing_period.sql \
+	sql/price_plan.sql \
 	sql/enroll.sql
 
-REGRESS = install
+REGRESS = install price_plan
 ISOLATION =
-REGRESS_OPTS = --inputdir=test
+REGRESS_OPTS = --inputdir=test --outputdir=test
 ISOLATION_OPTS = --inputdir=test
 
 DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql

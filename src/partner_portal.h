@@ -15,6 +15,7 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/guc.h"
+#include "utils/numeric.h"
 #include "utils/relcache.h"
 
 #include "compat.h"
@@ -130,5 +131,7 @@ extern void pp_authorize(const char *permission, int64 workspace_id);
 
 /* in restoring.c: whether this session loads a dump */
 extern bool pp_restoring(void);
+/* in rate.c */
+extern int64 pp_to_minor(Numeric numerator, int64 denominator, int digits);
 
 #endif							/* PARTNER_PORTAL_H */
