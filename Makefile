@@ -13,10 +13,13 @@ OBJS = \
 	src/acl_cache.o \
 	src/permission.o \
 	src/restoring.o
+	src/input.o \
+	src/permission.o
 
 # The install script is these parts, in dependency order.
 SQL_PARTS = \
 	sql/schema.sql \
+	sql/input.sql \
 	sql/identity.sql \
 	sql/permission.sql \
 	sql/workspace.sql \
@@ -25,10 +28,18 @@ SQL_PARTS = \
 	sql/security_key.sql \
 	sql/billing_period.sql \
 	sql/price_plan.sql \
+	sql/workspace_lifecycle.sql \
+	sql/partner.sql \
+	sql/people.sql \
 	sql/enroll.sql
 
-REGRESS = install price_plan
+REGRESS = \
+	install \
+	input \
+	price_plan
 ISOLATION =
+# On 15 pg_regress looks in --outputdir first, where sql/ would be the extension's own parts, and in
+# --inputdir for expected/, which is why test/expected is a link.
 REGRESS_OPTS = --inputdir=test --outputdir=test
 ISOLATION_OPTS = --inputdir=test
 

@@ -131,7 +131,11 @@ extern void pp_authorize(const char *permission, int64 workspace_id);
 
 /* in restoring.c: whether this session loads a dump */
 extern bool pp_restoring(void);
+
 /* in rate.c */
 extern int64 pp_to_minor(Numeric numerator, int64 denominator, int digits);
+
+/* in input.c: what people give us, checked */
+extern const char *pp_checked_time_zone(const char *name);
 
 #endif							/* PARTNER_PORTAL_H */

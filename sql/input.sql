@@ -1,0 +1,89 @@
+-- input.sql: how functions check what people give them. Internal: nobody is granted these.
+
+CREATE FUNCTION partner_portal.checked_text(argument text, value text, max_length integer) RETURNS text
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_checked_text';
+COMMENT ON FUNCTION partner_portal.checked_text(text, text, integer) IS
+'Returns a one-line text as given. 22004 NULL, 22001 more than max_length characters, 22023 blank or with control characters.';
+REVOKE ALL ON FUNCTION partner_portal.checked_text(text, text, integer) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.checked_time_zone(time_zone text) RETURNS text
+	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'partner_portal_checked_time_zone';
+COMMENT ON FUNCTION partner_portal.checked_time_zone(text) IS
+'Returns a time zone as the time zone database spells it; abbreviations and POSIX rules are none (22023).';
+REVOKE ALL ON FUNCTION partner_portal.checked_time_zone(text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.checked_email(email text) RETURNS text
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM partner_portal.checked_text('e-mail address', email, 320);
+	IF octet_length(email) > 320 OR email !~ '^[A-Za-z0-9.!#$%&''*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'not an e-mail address',
+			HINT = 'An address looks like name@example.com; internationalised domains are written in ASCII.';
+	END IF;
+	RETURN email;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.checked_email(text) IS
+'Returns an e-mail address as given. The same rule as the constraint account_email; 22004, 22001, 22023.';
+REVOKE ALL ON FUNCTION partner_portal.checked_email(text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.checked_date(argument text, value date) RETURNS date
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF value IS NULL OR value NOT BETWEEN date '1900-01-01' AND date '2999-12-31' THEN
+		RAISE EXCEPTION USING ERRCODE = CASE WHEN value IS NULL THEN 'null_value_not_allowed' ELSE 'invalid_parameter_value' END,
+			MESSAGE = format('%s must be a date of the years 1900 to 2999', argument);
+	END IF;
+	RETURN value;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.checked_date(text, date) IS 'Returns a date of the years 1900 to 2999. 22004 NULL, 22023 any other.';
+REVOKE ALL ON FUNCTION partner_portal.checked_date(text, date) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.checked_slug(slug text) RETURNS text
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM partner_portal.checked_text('slug', slug, 63);
+	IF slug !~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('slug "%s" is not valid', slug),
+			HINT = 'A slug is a label of a host name: a to z, 0 to 9 and hyphens, with a letter or digit at both ends.';
+	END IF;
+	RETURN slug;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.checked_slug(text) IS 'Returns a slug as given. 22004 NULL, 22001 longer than 63, 22023 not a host name''s label.';
+REVOKE ALL ON FUNCTION partner_portal.checked_slug(text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.slug_of(company_name text) RETURNS text
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_slug_of';
+COMMENT ON FUNCTION partner_portal.slug_of(text) IS
+'Makes a slug of a name: letters without their accents, everything else a hyphen, at most 50 characters; "workspace" if nothing is left.';
+REVOKE ALL ON FUNCTION partner_portal.slug_of(text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.new_secret() RETURNS text
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'partner_portal_new_secret';
+COMMENT ON FUNCTION partner_portal.new_secret() IS 'Returns 192 random bits as 32 characters that may stand in a URL.';
+REVOKE ALL ON FUNCTION partner_portal.new_secret() FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.calling_role() RETURNS regrole
+	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'partner_portal_calling_role';
+COMMENT ON FUNCTION partner_portal.calling_role() IS 'Database role that called, also inside SECURITY DEFINER functions.';
+REVOKE ALL ON FUNCTION partner_portal.calling_role() FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.is_trusted() RETURNS boolean
+	LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+	RETURN has_function_privilege(partner_portal.calling_role()::oid, 'partner_portal.login_as(bigint)', 'EXECUTE');
+COMMENT ON FUNCTION partner_portal.is_trusted() IS
+'Whether the calling role vouches for people and their addresses: who may sign in anyone with login_as() does.';
+REVOKE ALL ON FUNCTION partner_portal.is_trusted() FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.require_operator() RETURNS void
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT partner_portal.is_operator() THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only the operator of the platform may do this';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.require_operator() IS 'Returns when the operator asks; else 42501.';
+REVOKE ALL ON FUNCTION partner_portal.require_operator() FROM PUBLIC;

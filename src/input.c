@@ -1,0 +1,251 @@
+/*-------------------------------------------------------------------------
+ *
+ * input.c
+ *		What people give us, checked: text, time zones, names made into slugs;
+ *		and what they are given, secrets.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "common/base64.h"
+#include "common/unicode_norm.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgtime.h"
+#include "utils/builtins.h"
+
+#include "partner_portal.h"
+
+PG_FUNCTION_INFO_V1(partner_portal_calling_role);
+PG_FUNCTION_INFO_V1(partner_portal_checked_text);
+PG_FUNCTION_INFO_V1(partner_portal_checked_time_zone);
+PG_FUNCTION_INFO_V1(partner_portal_new_secret);
+PG_FUNCTION_INFO_V1(partner_portal_slug_of);
+
+/* 192 bits, a multiple of 3 bytes so that base64 needs no padding */
+#define SECRET_BYTES	24
+
+/* leaves room for a suffix in the 63 characters of a host name's label */
+#define SLUG_LENGTH		50
+
+/*
+ * partner_portal_calling_role returns the role that called the outermost
+ * function: inside a SECURITY DEFINER function current_user is its owner, and
+ * session_user does not know of SET ROLE.
+ */
+Datum
+partner_portal_calling_role(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_OID(GetOuterUserId());
+}
+
+/*
+ * partner_portal_checked_text returns a text that a person wrote on one line,
+ * as given, when it is between 1 and max_length characters, not all blank and
+ * without control characters.  A text that is far too long is refused before it
+ * is decompressed.
+ */
+Datum
+partner_portal_checked_text(PG_FUNCTION_ARGS)
+{
+	char	   *argument;
+	text	   *value = NULL;
+	int32		max_length;
+	bool		blank = true;
+	int			length;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
+		elog(ERROR, "argument and max_length must not be null");
+	argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	max_length = PG_GETARG_INT32(2);
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", argument)));
+	if (toast_raw_datum_size(PG_GETARG_DATUM(1)) - VARHDRSZ > (Size) max_length * MAX_MULTIBYTE_CHAR_LEN)
+		length = max_length + 1;
+	else
+	{
+		value = PG_GETARG_TEXT_PP(1);
+		length = pg_mbstrlen_with_len(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+	}
+	if (length > max_length)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("%s is too long", argument),
+				 errdetail("At most %d characters are allowed.", max_length)));
+
+	for (int i = 0; i < VARSIZE_ANY_EXHDR(value); i++)
+	{
+		unsigned char c = (unsigned char) VARDATA_ANY(value)[i];
+
+		if (c < ' ' || c == 0x7f)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s must not contain control characters", argument)));
+		if (c != ' ')
+			blank = false;
+	}
+	if (blank)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must not be empty", argument)));
+	PG_RETURN_TEXT_P(value);
+}
+
+/*
+ * is_posix_time_zone tells a rule that somebody spelled out, such as XYZ5, from
+ * the name of a zone.  A rule needs a digit; few names have one.
+ */
+static bool
+is_posix_time_zone(const char *name)
+{
+	static const char *const with_digits[] = {
+		"EST5EDT", "CST6CDT", "MST7MDT", "PST8PDT", "GMT0", "GMT+0", "GMT-0"
+	};
+	int			hours;
+	int			length;
+
+	if (strpbrk(name, "0123456789<") == NULL)
+		return false;
+	for (int i = 0; i < lengthof(with_digits); i++)
+		if (pg_strcasecmp(name, with_digits[i]) == 0)
+			return false;
+	if (pg_strncasecmp(name, "Etc/GMT", 7) == 0 && strlen(name) <= 10 &&
+		sscanf(name + 7, "%d%n", &hours, &length) == 1 && name[7 + length] == '\0')
+		return hours < -14 || hours > 12;
+	return true;
+}
+
+/*
+ * pp_checked_time_zone returns the time zone's name as the time zone database
+ * spells it.
+ */
+const char *
+pp_checked_time_zone(const char *name)
+{
+	pg_tz	   *zone = NULL;
+
+	if (strlen(name) <= TZ_STRLEN_MAX && !is_posix_time_zone(name))
+		zone = pg_tzset(name);
+	if (zone == NULL || !pg_tz_acceptable(zone))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("time zone \"%.*s\" is not known",
+						pg_mbcliplen(name, strlen(name), TZ_STRLEN_MAX), name),
+				 errhint("Use a name of the time zone database, such as Europe/Zurich.")));
+	return pg_get_timezone_name(zone);
+}
+
+Datum
+partner_portal_checked_time_zone(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("time_zone must not be null")));
+	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) - VARHDRSZ > TZ_STRLEN_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("%s is too long", "time_zone"),
+				 errdetail("At most %d characters are allowed.", TZ_STRLEN_MAX)));
+	PG_RETURN_TEXT_P(cstring_to_text(pp_checked_time_zone(text_to_cstring(PG_GETARG_TEXT_PP(0)))));
+}
+
+/*
+ * partner_portal_new_secret returns 192 random bits as 32 characters that may
+ * stand in a URL.
+ */
+Datum
+partner_portal_new_secret(PG_FUNCTION_ARGS)
+{
+	char		bytes[SECRET_BYTES];
+	char		secret[SECRET_BYTES / 3 * 4 + 1];
+	int			length;
+
+	if (!pg_strong_random(bytes, SECRET_BYTES))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random bytes")));
+	length = pg_b64_encode((const void *) bytes, SECRET_BYTES, secret, sizeof(secret) - 1);
+	if (length < 0)
+		elog(ERROR, "could not encode random bytes");
+	for (int i = 0; i < length; i++)
+	{
+		if (secret[i] == '+')
+			secret[i] = '-';
+		else if (secret[i] == '/')
+			secret[i] = '_';
+	}
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(secret, length));
+}
+
+/*
+ * fold_letter appends what stands for a code point in a slug: the letter without
+ * its accent, or a hyphen.  Accents themselves, which normalization has split
+ * off, vanish.
+ */
+static void
+fold_letter(StringInfo slug, pg_wchar c)
+{
+	static const struct
+	{
+		pg_wchar	letter;
+		const char *ascii;
+	}			letters[] = {
+		{0x00C6, "ae"}, {0x00D0, "d"}, {0x00D8, "o"}, {0x00DE, "th"},
+		{0x00DF, "ss"}, {0x00E6, "ae"}, {0x00F0, "d"}, {0x00F8, "o"},
+		{0x00FE, "th"}, {0x0110, "d"}, {0x0111, "d"}, {0x0131, "i"},
+		{0x0141, "l"}, {0x0142, "l"}, {0x0152, "oe"}, {0x0153, "oe"},
+	};
+
+	if (c >= 0x0300 && c <= 0x036F)
+		return;
+	if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'))
+	{
+		appendStringInfoChar(slug, (char) c);
+		return;
+	}
+	if (c >= 'A' && c <= 'Z')
+	{
+		appendStringInfoChar(slug, (char) (c - 'A' + 'a'));
+		return;
+	}
+	for (int i = 0; i < lengthof(letters); i++)
+		if (letters[i].letter == c)
+		{
+			appendStringInfoString(slug, letters[i].ascii);
+			return;
+		}
+	if (slug->len > 0 && slug->data[slug->len - 1] != '-')
+		appendStringInfoChar(slug, '-');
+}
+
+/*
+ * partner_portal_slug_of makes a slug of a name; "workspace" if nothing of the
+ * name is left.  In a database that is not UTF8 only ASCII letters are kept.
+ */
+Datum
+partner_portal_slug_of(PG_FUNCTION_ARGS)
+{
+	text	   *name = PG_GETARG_TEXT_PP(0);
+	int			bytes = VARSIZE_ANY_EXHDR(name);
+	pg_wchar   *letters = palloc((bytes + 1) * sizeof(pg_wchar));
+	StringInfoData slug;
+
+	pg_mb2wchar_with_len(VARDATA_ANY(name), letters, bytes);
+	if (GetDatabaseEncoding() == PG_UTF8)
+		letters = unicode_normalize(UNICODE_NFKD, letters);
+	initStringInfo(&slug);
+	for (; *letters != 0 && slug.len < SLUG_LENGTH; letters++)
+		fold_letter(&slug, GetDatabaseEncoding() == PG_UTF8 || *letters < 128 ? *letters : ' ');
+	while (slug.len > 0 && slug.data[slug.len - 1] == '-')
+		slug.len--;
+	if (slug.len == 0)
+		appendStringInfoString(&slug, "workspace");
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(slug.data, slug.len));
+}
