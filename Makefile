@@ -12,9 +12,8 @@ OBJS = \
 	src/login.o \
 	src/acl_cache.o \
 	src/permission.o \
-	src/restoring.o
-	src/input.o \
-	src/permission.o
+	src/restoring.o \
+	src/input.o
 
 # The install script is these parts, in dependency order.
 SQL_PARTS = \
