@@ -13,6 +13,8 @@ OBJS = \
 	src/acl_cache.o \
 	src/permission.o \
 	src/restoring.o \
+	src/billing_period.o \
+	src/usage.o \
 	src/input.o
 
 # The install script is these parts, in dependency order.
@@ -34,6 +36,7 @@ SQL_PARTS = \
 
 REGRESS = \
 	install \
+	usage \
 	input \
 	price_plan
 ISOLATION =

@@ -1,28 +1,38 @@
 -- billing_period.sql: stored billing periods, without overlap or hole by constraint, and the usage of closed ones.
 
+-- Each period names the end of the one before it (previous_end), once per end and once per workspace for none: so the
+-- periods of a workspace form one line. The next begins where the last ended; only one that resumes, after a deletion
+-- was undone, begins later.
 CREATE TABLE partner_portal.billing_period (
 	workspace_id bigint NOT NULL,
 	period_start timestamptz NOT NULL,
 	period_end timestamptz NOT NULL,
 	previous_end timestamptz,
+	resumes boolean NOT NULL DEFAULT false,
 	label text NOT NULL,
+	time_zone text NOT NULL,
 	partner_key bigint NOT NULL,
 	opened_at timestamptz NOT NULL DEFAULT now(),
 	closed_at timestamptz,
+	late_facts_at timestamptz,
 	CONSTRAINT billing_period_pkey PRIMARY KEY (workspace_id, period_start),
 	CONSTRAINT billing_period_end_key UNIQUE (workspace_id, period_end),
+	CONSTRAINT billing_period_previous_key UNIQUE NULLS NOT DISTINCT (workspace_id, previous_end),
 	CONSTRAINT billing_period_workspace FOREIGN KEY (workspace_id) REFERENCES partner_portal.workspace,
 	CONSTRAINT billing_period_previous FOREIGN KEY (workspace_id, previous_end)
 		REFERENCES partner_portal.billing_period (workspace_id, period_end),
 	CONSTRAINT billing_period_bounds CHECK (period_start < period_end AND isfinite(period_start) AND isfinite(period_end)),
-	CONSTRAINT billing_period_no_hole CHECK (previous_end = period_start)
+	CONSTRAINT billing_period_no_hole CHECK (CASE WHEN resumes THEN previous_end IS NOT NULL AND previous_end < period_start
+		ELSE previous_end = period_start END)
 );
-CREATE UNIQUE INDEX billing_period_head ON partner_portal.billing_period (workspace_id) WHERE previous_end IS NULL;
 CREATE INDEX billing_period_due ON partner_portal.billing_period (period_end) WHERE closed_at IS NULL;
 COMMENT ON TABLE partner_portal.billing_period IS
 'Billing periods [period_start, period_end) of a workspace as they were when they opened: a chain without overlap or hole.';
 COMMENT ON COLUMN partner_portal.billing_period.label IS 'First and last local date, as 2026-02-28..2026-03-30.';
 COMMENT ON COLUMN partner_portal.billing_period.partner_key IS 'Partner when the period opened, 0 for none; it does not follow a transfer.';
+COMMENT ON COLUMN partner_portal.billing_period.time_zone IS 'Zone of the workspace when the period opened: its local dates are of this zone.';
+COMMENT ON COLUMN partner_portal.billing_period.resumes IS 'Begins after a hole: the workspace was deleted and restored.';
+COMMENT ON COLUMN partner_portal.billing_period.late_facts_at IS 'When import_key_activity() last brought in a fact of this period after it was closed; its stored usage lacks it.';
 COMMENT ON COLUMN partner_portal.billing_period.closed_at IS 'When its usage was stored for good in usage_period.';
 
 CREATE TABLE partner_portal.usage_period (
@@ -69,6 +79,229 @@ CREATE POLICY read ON partner_portal.usage_period FOR SELECT
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.billing_period', '');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.usage_period', '');
 
+-- The formula.
+
+CREATE FUNCTION partner_portal.check_time_zone(time_zone text) RETURNS text
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_check_time_zone';
+COMMENT ON FUNCTION partner_portal.check_time_zone(text) IS
+'Returns its argument if it is a name of the IANA time zone database that the server knows, in that spelling; 22023 if not: abbreviations, POSIX strings and names that AT TIME ZONE reads as abbreviations (CET, EST) are not.';
+REVOKE ALL ON FUNCTION partner_portal.check_time_zone(text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.billing_period_bounds(anchor_date date, billing_step text, time_zone text, at timestamptz,
+		OUT period_start timestamptz, OUT period_end timestamptz)
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_billing_period_bounds';
+COMMENT ON FUNCTION partner_portal.billing_period_bounds(date, text, text, timestamptz) IS
+'The boundaries (anchor_date::timestamp + n * step) AT TIME ZONE time_zone that an instant lies between. 22008 outside the years 1900 to 2999, 22023 unknown zone or step.';
+REVOKE ALL ON FUNCTION partner_portal.billing_period_bounds(date, text, text, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.billing_periods(anchor_date date, billing_step text, time_zone text, since timestamptz, until timestamptz)
+	RETURNS TABLE (period_start timestamptz, period_end timestamptz, label text)
+	LANGUAGE c STABLE STRICT PARALLEL SAFE ROWS 12 AS 'MODULE_PATHNAME', 'partner_portal_billing_periods';
+COMMENT ON FUNCTION partner_portal.billing_periods(date, text, text, timestamptz, timestamptz) IS
+'Every period that begins by until, in order; the first begins at since and ends at the next boundary.';
+REVOKE ALL ON FUNCTION partner_portal.billing_periods(date, text, text, timestamptz, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.period_label(period_start timestamptz, period_end timestamptz, time_zone text) RETURNS text
+	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_period_label';
+COMMENT ON FUNCTION partner_portal.period_label(timestamptz, timestamptz, text) IS 'First and last local date of a period, as 2026-02-28..2026-03-30.';
+REVOKE ALL ON FUNCTION partner_portal.period_label(timestamptz, timestamptz, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.find_period(workspace_id bigint, at timestamptz) RETURNS tstzrange
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT CASE WHEN before.period_end > find_period.at THEN tstzrange(before.period_start, before.period_end)
+			ELSE tstzrange(greatest(f.period_start, before.period_end), least(f.period_end, later.period_start)) END
+		FROM partner_portal.workspace w
+		CROSS JOIN LATERAL partner_portal.billing_period_bounds(w.anchor_date, w.billing_step, w.time_zone, find_period.at) f
+		LEFT JOIN LATERAL (
+			SELECT p.period_start, p.period_end FROM partner_portal.billing_period p
+			WHERE p.workspace_id = find_period.workspace_id AND p.period_start <= find_period.at
+			ORDER BY p.period_start DESC LIMIT 1) before ON true
+		LEFT JOIN LATERAL (
+			SELECT p.period_start FROM partner_portal.billing_period p
+			WHERE p.workspace_id = find_period.workspace_id AND p.period_start > find_period.at
+			ORDER BY p.period_start LIMIT 1) later ON true
+		WHERE w.workspace_id = find_period.workspace_id;
+	END;
+COMMENT ON FUNCTION partner_portal.find_period(bigint, timestamptz) IS 'billing_period_at() without asking who may know; internal.';
+REVOKE ALL ON FUNCTION partner_portal.find_period(bigint, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.billing_period_at(workspace_id bigint, at timestamptz DEFAULT now()) RETURNS tstzrange
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM partner_portal.authorize('read', billing_period_at.workspace_id);
+	IF billing_period_at.at IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'instant must not be null';
+	END IF;
+	RETURN partner_portal.find_period(billing_period_at.workspace_id, billing_period_at.at);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.billing_period_at(bigint, timestamptz) IS
+'Billing period [start, end) that an instant lies in: the stored one if there is one, else the formula''s, cut where stored ones begin or end. 22008 outside the years 1900 to 2999.';
+REVOKE ALL ON FUNCTION partner_portal.billing_period_at(bigint, timestamptz) FROM PUBLIC;
+
+-- Opening. Callers of add_periods() hold the workspace's row, so that its zone, anchor and step stay as they are read.
+
+CREATE FUNCTION partner_portal.add_periods(workspace_ids bigint[], as_of timestamptz) RETURNS void
+	LANGUAGE sql
+	BEGIN ATOMIC
+		INSERT INTO partner_portal.billing_period (workspace_id, period_start, period_end, previous_end, label, time_zone, partner_key)
+		SELECT w.workspace_id, f.period_start, f.period_end,
+			CASE WHEN last.period_end IS NOT NULL OR f.period_start > first.period_start THEN f.period_start END,
+			f.label, w.time_zone, w.partner_key
+		FROM partner_portal.workspace w
+		LEFT JOIN LATERAL (
+			SELECT p.period_end FROM partner_portal.billing_period p
+			WHERE p.workspace_id = w.workspace_id
+			ORDER BY p.period_start DESC LIMIT 1) last ON true
+		LEFT JOIN LATERAL partner_portal.billing_period_bounds(w.anchor_date, w.billing_step, w.time_zone, w.created_at) first
+			ON last.period_end IS NULL
+		CROSS JOIN LATERAL partner_portal.billing_periods(w.anchor_date, w.billing_step, w.time_zone,
+			coalesce(last.period_end, first.period_start), greatest(add_periods.as_of, CASE WHEN last.period_end IS NULL THEN w.created_at END)) f
+		WHERE w.workspace_id = ANY (add_periods.workspace_ids)
+		ORDER BY w.workspace_id, f.period_start
+		ON CONFLICT ON CONSTRAINT billing_period_pkey DO NOTHING;
+	END;
+COMMENT ON FUNCTION partner_portal.add_periods(bigint[], timestamptz) IS
+'Opens every missing period up to an instant, in order, from the end of each workspace''s last one, or from its creation; internal.';
+REVOKE ALL ON FUNCTION partner_portal.add_periods(bigint[], timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.open_periods(workspace_id bigint, as_of timestamptz) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = open_periods.workspace_id FOR NO KEY UPDATE;
+	PERFORM partner_portal.add_periods(ARRAY[open_periods.workspace_id], open_periods.as_of);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.open_periods(bigint, timestamptz) IS 'Opens every missing period of a workspace up to an instant; internal.';
+REVOKE ALL ON FUNCTION partner_portal.open_periods(bigint, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.workspace_schedule() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF TG_OP = 'INSERT' THEN
+		IF partner_portal.restoring_session() THEN
+			RETURN NEW;
+		END IF;
+		PERFORM partner_portal.check_time_zone(NEW.time_zone);
+		NEW.anchor_date := coalesce(NEW.anchor_date, (NEW.created_at AT TIME ZONE NEW.time_zone)::date);
+		RETURN NEW;
+	END IF;
+	IF NEW.time_zone IS DISTINCT FROM OLD.time_zone THEN
+		PERFORM partner_portal.check_time_zone(NEW.time_zone);
+	END IF;
+	-- What has begun keeps the schedule and the partner it began with.
+	IF OLD.deleted_at IS NULL THEN
+		PERFORM partner_portal.add_periods(ARRAY[OLD.workspace_id], clock_timestamp());
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.workspace_schedule() IS
+'Trigger: checks the zone (22023), sets the default anchor, and before zone, anchor, step or partner change opens the periods that have begun, so that the change begins at the end of the current one.';
+REVOKE ALL ON FUNCTION partner_portal.workspace_schedule() FROM PUBLIC;
+
+CREATE TRIGGER workspace_schedule_insert BEFORE INSERT ON partner_portal.workspace
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.workspace_schedule();
+CREATE TRIGGER workspace_schedule_update BEFORE UPDATE ON partner_portal.workspace
+	FOR EACH ROW WHEN ((OLD.time_zone, OLD.anchor_date, OLD.billing_step, OLD.partner_id) IS DISTINCT FROM
+		(NEW.time_zone, NEW.anchor_date, NEW.billing_step, NEW.partner_id))
+	EXECUTE FUNCTION partner_portal.workspace_schedule();
+
+CREATE FUNCTION partner_portal.workspace_first_period() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT partner_portal.restoring_session() THEN
+		PERFORM partner_portal.add_periods(array_agg(c.workspace_id), NULL) FROM created c;
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.workspace_first_period() IS 'Trigger: opens the billing period that a workspace is created in.';
+REVOKE ALL ON FUNCTION partner_portal.workspace_first_period() FROM PUBLIC;
+
+CREATE TRIGGER workspace_first_period AFTER INSERT ON partner_portal.workspace
+	REFERENCING NEW TABLE AS created
+	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.workspace_first_period();
+
+-- Splitting, ending, resuming.
+
+CREATE FUNCTION partner_portal.end_periods(workspace_id bigint, at timestamptz) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	ended timestamptz;
+BEGIN
+	PERFORM partner_portal.open_periods(end_periods.workspace_id, end_periods.at);
+	SELECT greatest(end_periods.at, max(p.period_end) FILTER (WHERE p.closed_at IS NOT NULL)) INTO ended
+	FROM partner_portal.billing_period p WHERE p.workspace_id = end_periods.workspace_id;
+	DELETE FROM partner_portal.usage_period u
+	WHERE u.workspace_id = end_periods.workspace_id AND u.period_start >= ended;
+	DELETE FROM partner_portal.billing_period p
+	WHERE p.workspace_id = end_periods.workspace_id AND p.period_start >= ended;
+	UPDATE partner_portal.billing_period p
+	SET period_end = ended, label = partner_portal.period_label(p.period_start, ended, p.time_zone)
+	WHERE p.workspace_id = end_periods.workspace_id AND p.period_end > ended;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.end_periods(bigint, timestamptz) IS
+'Ends the running period of a workspace at an instant and opens no other: for its deletion. A closed period is never cut; internal.';
+REVOKE ALL ON FUNCTION partner_portal.end_periods(bigint, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.start_periods(workspace_id bigint, at timestamptz) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = start_periods.workspace_id FOR NO KEY UPDATE;
+	INSERT INTO partner_portal.billing_period (workspace_id, period_start, period_end, previous_end, resumes, label, time_zone, partner_key)
+	SELECT w.workspace_id, start_periods.at, f.period_end, last.period_end, coalesce(last.period_end < start_periods.at, false),
+		partner_portal.period_label(start_periods.at, f.period_end, w.time_zone), w.time_zone, w.partner_key
+	FROM partner_portal.workspace w
+	CROSS JOIN LATERAL partner_portal.billing_period_bounds(w.anchor_date, w.billing_step, w.time_zone, start_periods.at) f
+	LEFT JOIN LATERAL (
+		SELECT p.period_end FROM partner_portal.billing_period p
+		WHERE p.workspace_id = w.workspace_id
+		ORDER BY p.period_start DESC LIMIT 1) last ON true
+	WHERE w.workspace_id = start_periods.workspace_id AND (last.period_end IS NULL OR last.period_end <= start_periods.at);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.start_periods(bigint, timestamptz) IS
+'Begins a period at an instant after the periods of a workspace were ended: for its restoration, the one hole there may be. Does nothing while one is running; internal.';
+REVOKE ALL ON FUNCTION partner_portal.start_periods(bigint, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.split_period(workspace_id bigint, at timestamptz) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	split_at timestamptz;
+	running partner_portal.billing_period;
+BEGIN
+	PERFORM partner_portal.open_periods(split_period.workspace_id, split_period.at);
+	SELECT greatest(split_period.at, max(p.period_end) FILTER (WHERE p.closed_at IS NOT NULL)) INTO split_at
+	FROM partner_portal.billing_period p WHERE p.workspace_id = split_period.workspace_id;
+	SELECT p.* INTO running FROM partner_portal.billing_period p
+	WHERE p.workspace_id = split_period.workspace_id AND p.period_start < split_at AND p.period_end > split_at
+	FOR UPDATE;
+	IF FOUND THEN
+		WITH cut AS (
+			UPDATE partner_portal.billing_period p
+			SET period_end = split_at, label = partner_portal.period_label(p.period_start, split_at, p.time_zone)
+			WHERE p.workspace_id = running.workspace_id AND p.period_start = running.period_start
+			RETURNING p.workspace_id)
+		INSERT INTO partner_portal.billing_period (workspace_id, period_start, period_end, previous_end, label, time_zone, partner_key)
+		SELECT cut.workspace_id, split_at, running.period_end, split_at,
+			partner_portal.period_label(split_at, running.period_end, running.time_zone), running.time_zone, 0
+		FROM cut;
+	END IF;
+	-- What begins from here on is the present partner's.
+	UPDATE partner_portal.billing_period p SET partner_key = w.partner_key
+	FROM partner_portal.workspace w
+	WHERE w.workspace_id = split_period.workspace_id AND p.workspace_id = split_period.workspace_id
+		AND p.period_start >= split_at AND p.partner_key <> w.partner_key;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.split_period(bigint, timestamptz) IS
+'Ends the running period of a workspace at an instant and lets the next one begin there, up to the old end, for the present partner: for a transfer, after workspace.partner_id has changed. A closed period is never cut; internal.';
+REVOKE ALL ON FUNCTION partner_portal.split_period(bigint, timestamptz) FROM PUBLIC;
+
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'SELECT', 'TABLE partner_portal.billing_period'),
-	('application', 'SELECT', 'TABLE partner_portal.usage_period');
+	('application', 'SELECT', 'TABLE partner_portal.usage_period'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.billing_period_at(bigint, timestamptz)');

@@ -14,6 +14,7 @@
 
 #include "datatype/timestamp.h"
 #include "fmgr.h"
+#include "pgtime.h"
 #include "utils/guc.h"
 #include "utils/numeric.h"
 #include "utils/relcache.h"
@@ -134,6 +135,9 @@ extern bool pp_restoring(void);
 
 /* in rate.c */
 extern int64 pp_to_minor(Numeric numerator, int64 denominator, int digits);
+/* in billing_period.c: boundaries in a workspace's own time zone */
+extern pg_tz *pp_time_zone(const char *name);
+extern void pp_check_instant(TimestampTz at);
 
 /* in input.c: what people give us, checked */
 extern const char *pp_checked_time_zone(const char *name);
