@@ -28,6 +28,7 @@ SQL_PARTS = \
 	sql/permission_signal.sql \
 	sql/security_key.sql \
 	sql/billing_period.sql \
+	sql/usage.sql \
 	sql/price_plan.sql \
 	sql/workspace_lifecycle.sql \
 	sql/partner.sql \
