@@ -15,7 +15,14 @@ OBJS = \
 	src/restoring.o \
 	src/billing_period.o \
 	src/usage.o \
-	src/input.o
+	src/input.o \
+	src/security_key.o \
+	src/key_trigger.o \
+	src/key_restamp.o \
+	src/key_history.o \
+	src/key_settle.o \
+	src/key_limit.o \
+	src/usage_counter.o
 
 # The install script is these parts, in dependency order.
 SQL_PARTS = \
@@ -28,6 +35,7 @@ SQL_PARTS = \
 	sql/permission_signal.sql \
 	sql/security_key.sql \
 	sql/billing_period.sql \
+	sql/key_limit.sql \
 	sql/usage.sql \
 	sql/price_plan.sql \
 	sql/workspace_lifecycle.sql \
@@ -39,7 +47,8 @@ REGRESS = \
 	install \
 	usage \
 	input \
-	price_plan
+	price_plan \
+	key_limit
 ISOLATION =
 # On 15 pg_regress looks in --outputdir first, where sql/ would be the extension's own parts, and in
 # --inputdir for expected/, which is why test/expected is a link.
@@ -57,7 +66,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): src/partner_portal.h src/compat.h
+$(OBJS): src/partner_portal.h src/compat.h src/security_key.h
 
 sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS) Makefile
 	cat $(SQL_PARTS) > $@

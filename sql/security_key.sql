@@ -2,7 +2,7 @@
 
 CREATE TABLE partner_portal.security_key (
 	workspace_id bigint NOT NULL,
-	key_id bigint GENERATED ALWAYS AS IDENTITY,
+	key_id bigint NOT NULL,
 	partner_key bigint NOT NULL DEFAULT 0,
 	kind text NOT NULL,
 	serial text NOT NULL,
@@ -27,6 +27,8 @@ CREATE TABLE partner_portal.security_key (
 	CONSTRAINT security_key_serial CHECK (length(serial) BETWEEN 1 AND 200),
 	CONSTRAINT security_key_label CHECK (length(label) <= 200)
 ) WITH (fillfactor = 90);
+-- Numbers come from the trigger, so that no client chooses one, not even by COPY.
+CREATE SEQUENCE partner_portal.security_key_key_id_seq OWNED BY partner_portal.security_key.key_id;
 CREATE INDEX security_key_key_id ON partner_portal.security_key (key_id);
 CREATE INDEX security_key_partner_key_idx ON partner_portal.security_key (partner_key);
 COMMENT ON TABLE partner_portal.security_key IS

@@ -10,6 +10,7 @@
 #include "fmgr.h"
 
 #include "partner_portal.h"
+#include "security_key.h"
 
 PG_MODULE_MAGIC;
 
@@ -25,5 +26,6 @@ _PG_init(void)
 	pp_define_settings();
 	pp_define_identity();
 	pp_identity_hooks();
+	pp_settle_hooks();
 	MarkGUCPrefixReserved(PP_SCHEMA);
 }

@@ -1,0 +1,485 @@
+/*-------------------------------------------------------------------------
+ *
+ * key_trigger.c
+ *		AFTER STATEMENT triggers: what a statement did to keys and owners.
+ *
+ * The transition tables are read once to sum up the changes per workspace,
+ * which usage_counter.c then applies in the order of workspace_id, and once
+ * more to write the stretches that ended to key_history.  Rows whose stamps
+ * turn out to lie before what the lock allows are stamped again: that happens
+ * only when statements really met.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "partner_portal.h"
+#include "security_key.h"
+
+PG_FUNCTION_INFO_V1(partner_portal_count_keys);
+PG_FUNCTION_INFO_V1(partner_portal_count_owners);
+PG_FUNCTION_INFO_V1(partner_portal_refuse_truncate);
+
+enum
+{
+	MEMBER_WORKSPACE_ID = 1,
+	MEMBER_ACCOUNT_ID,
+	MEMBER_PARTNER_KEY,
+	MEMBER_ROLE,
+	MEMBER_CREATED_AT,
+	MEMBER_ACCEPTED_AT,
+	MEMBER_COLUMNS = MEMBER_ACCEPTED_AT
+};
+
+static const char *const member_columns[] = {
+	"workspace_id", "account_id", "partner_key", "role", "created_at", "accepted_at"
+};
+
+/* The changes of one statement, by workspace. */
+typedef struct Changes
+{
+	HTAB	   *table;
+	PpUsageChange *last;		/* the one looked up last */
+	bool		history;		/* whether a stretch ended */
+} Changes;
+
+/* One row of security_key as the meter sees it. */
+typedef struct KeyRow
+{
+	int64		workspace_id;
+	int64		key_id;
+	int64		partner_key;
+	int			kind;
+	bool		active;
+	Datum		account_id;
+	bool		no_account;
+	TimestampTz activated_at;
+	TimestampTz disabled_at;
+} KeyRow;
+
+/*
+ * check_trigger raises an error unless called as an AFTER STATEMENT trigger.
+ */
+static TriggerData *
+check_trigger(FunctionCallInfo fcinfo, const char *name)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(trigdata->tg_event) ||
+		TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("%s() must be fired after INSERT, UPDATE or DELETE for each statement", name)));
+	if ((trigdata->tg_newtable == NULL && !TRIGGER_FIRED_BY_DELETE(trigdata->tg_event)) ||
+		(trigdata->tg_oldtable == NULL && !TRIGGER_FIRED_BY_INSERT(trigdata->tg_event)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("%s() needs the transition tables of its event", name)));
+	return trigdata;
+}
+
+/*
+ * change_of returns the change of a workspace, a new one at first.
+ */
+static PpUsageChange *
+change_of(Changes *changes, int64 workspace_id)
+{
+	bool		found;
+
+	if (changes->last != NULL && changes->last->workspace_id == workspace_id)
+		return changes->last;
+	if (changes->table == NULL)
+	{
+		HASHCTL		control = {0};
+
+		control.keysize = sizeof(int64);
+		control.entrysize = sizeof(PpUsageChange);
+		control.hcxt = CurrentMemoryContext;
+		changes->table = hash_create("changes of workspaces", 64, &control,
+									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	changes->last = hash_search(changes->table, &workspace_id, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(changes->last, 0, sizeof(PpUsageChange));
+		changes->last->workspace_id = workspace_id;
+		changes->last->first_activation = DT_NOEND;
+		changes->last->first_end = DT_NOEND;
+		changes->last->last_end = DT_NOBEGIN;
+	}
+	return changes->last;
+}
+
+/*
+ * compare_changes orders changes by workspace.
+ */
+static int
+compare_changes(const void *a, const void *b)
+{
+	int64		left = (*(PpUsageChange *const *) a)->workspace_id;
+	int64		right = (*(PpUsageChange *const *) b)->workspace_id;
+
+	return left < right ? -1 : left > right;
+}
+
+/*
+ * apply_changes has the changes counted, in the order of workspaces.
+ */
+static void
+apply_changes(Changes *changes, bool restoring)
+{
+	PpUsageChange **sorted;
+	PpUsageChange *change;
+	HASH_SEQ_STATUS scan;
+	int			count = 0;
+
+	if (changes->table == NULL)
+		return;
+	sorted = palloc(hash_get_num_entries(changes->table) * sizeof(PpUsageChange *));
+	hash_seq_init(&scan, changes->table);
+	while ((change = hash_seq_search(&scan)) != NULL)
+		sorted[count++] = change;
+	qsort(sorted, count, sizeof(PpUsageChange *), compare_changes);
+	pp_usage_apply(sorted, count, restoring);
+	pfree(sorted);
+}
+
+/*
+ * read_key reads a row of a transition table.
+ */
+static void
+read_key(TupleTableSlot *slot, KeyRow *row)
+{
+	slot_getsomeattrs(slot, KEY_COLUMNS);
+	row->workspace_id = DatumGetInt64(slot->tts_values[KEY_WORKSPACE_ID - 1]);
+	row->key_id = DatumGetInt64(slot->tts_values[KEY_KEY_ID - 1]);
+	row->partner_key = DatumGetInt64(slot->tts_values[KEY_PARTNER_KEY - 1]);
+	row->kind = pp_key_kind(slot->tts_values[KEY_KIND - 1]);
+	row->active = pp_text_is(slot->tts_values[KEY_STATUS - 1], "active");
+	row->account_id = slot->tts_values[KEY_ACCOUNT_ID - 1];
+	row->no_account = slot->tts_isnull[KEY_ACCOUNT_ID - 1];
+	row->activated_at = slot->tts_isnull[KEY_ACTIVATED_AT - 1] ? DT_NOBEGIN :
+		DatumGetTimestampTz(slot->tts_values[KEY_ACTIVATED_AT - 1]);
+	row->disabled_at = slot->tts_isnull[KEY_DISABLED_AT - 1] ? DT_NOEND :
+		DatumGetTimestampTz(slot->tts_values[KEY_DISABLED_AT - 1]);
+	Assert(row->kind >= 0);
+}
+
+/*
+ * add_insert adds a new key to the changes.
+ */
+static void
+add_insert(Changes *changes, const KeyRow *new)
+{
+	PpUsageChange *change = change_of(changes, new->workspace_id);
+
+	change->total[new->kind]++;
+	if (new->active)
+	{
+		change->active[new->kind]++;
+		change->activations++;
+		change->first_activation = Min(change->first_activation, new->activated_at);
+	}
+}
+
+/*
+ * add_delete adds a deleted key to the changes.
+ */
+static void
+add_delete(Changes *changes, const KeyRow *old)
+{
+	PpUsageChange *change = change_of(changes, old->workspace_id);
+
+	change->total[old->kind]--;
+	if (old->active)
+	{
+		change->active[old->kind]--;
+		change->deleted++;
+		change->last_end = Max(change->last_end, old->activated_at);
+		changes->history = true;
+	}
+}
+
+/*
+ * add_update adds a changed key to the changes; most changes are none to us.
+ */
+static void
+add_update(Changes *changes, const KeyRow *old, const KeyRow *new)
+{
+	PpUsageChange *change;
+
+	if (old->active == new->active && (!old->active || old->activated_at == new->activated_at))
+		return;
+	change = change_of(changes, new->workspace_id);
+	if (old->active && new->active)
+	{
+		change->first_activation = Min(change->first_activation, new->activated_at);
+		changes->history = true;
+	}
+	else if (old->active)
+	{
+		change->active[new->kind]--;
+		change->ends = true;
+		change->first_end = Min(change->first_end, new->disabled_at);
+		change->last_end = Max(change->last_end, new->disabled_at);
+		changes->history = true;
+	}
+	else
+	{
+		change->active[new->kind]++;
+		change->activations++;
+		change->first_activation = Min(change->first_activation, new->activated_at);
+	}
+}
+
+/*
+ * finish_key writes the stretch that ended with a row's change, if one did,
+ * and notes a stamp that is to be moved.  Either row may be NULL.
+ */
+static void
+finish_key(Changes *changes, PpHistory *history, PpRestamps *restamps,
+		   const KeyRow *old, const KeyRow *new)
+{
+	const KeyRow *row = old != NULL ? old : new;
+	bool		was_active = old != NULL && old->active;
+	bool		is_active = new != NULL && new->active;
+	PpUsageChange *change;
+	TimestampTz ended;
+
+	if (was_active && is_active && old->activated_at == new->activated_at)
+		return;
+	if (!was_active && !is_active)
+		return;
+	change = change_of(changes, row->workspace_id);
+
+	if (!was_active)
+	{
+		if (new->activated_at < change->start_floor)
+			pp_restamp_add(restamps, new->workspace_id, new->key_id, true, change->start_to);
+		return;
+	}
+	if (new == NULL)
+		ended = change->clock;
+	else
+	{
+		ended = is_active ? new->activated_at : new->disabled_at;
+		if (ended < change->end_floor)
+		{
+			ended = change->end_to;
+			pp_restamp_add(restamps, new->workspace_id, new->key_id, is_active, ended);
+		}
+	}
+	pp_history_add(history, old->workspace_id, old->key_id, old->kind,
+				   old->account_id, old->no_account, old->partner_key,
+				   old->activated_at, ended);
+}
+
+/*
+ * next_row reads the next row of a transition table; false at its end, and for
+ * a table that the event does not have.
+ */
+static bool
+next_row(Tuplestorestate *rows, TupleTableSlot *slot)
+{
+	return rows != NULL && tuplestore_gettupleslot(rows, true, false, slot);
+}
+
+/*
+ * key_pass goes over the rows of the statement once: to sum them up, or with a
+ * history to finish them.  The two tables of an UPDATE run in step.
+ */
+static void
+key_pass(TriggerData *trigdata, Changes *changes, PpHistory *history, PpRestamps *restamps)
+{
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Tuplestorestate *old_rows = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ? NULL : trigdata->tg_oldtable;
+	Tuplestorestate *new_rows = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) ? NULL : trigdata->tg_newtable;
+
+	if (old_rows != NULL)
+		tuplestore_rescan(old_rows);
+	if (new_rows != NULL)
+		tuplestore_rescan(new_rows);
+	for (;;)
+	{
+		bool		has_old = next_row(old_rows, old_slot);
+		bool		has_new = next_row(new_rows, new_slot);
+		KeyRow		old;
+		KeyRow		new;
+
+		if (!has_old && !has_new)
+			break;
+		if (has_old)
+			read_key(old_slot, &old);
+		if (has_new)
+			read_key(new_slot, &new);
+		if (restamps != NULL)
+			finish_key(changes, history, restamps, has_old ? &old : NULL, has_new ? &new : NULL);
+		else if (!has_old)
+			add_insert(changes, &new);
+		else if (!has_new)
+			add_delete(changes, &old);
+		else
+			add_update(changes, &old, &new);
+	}
+	ExecDropSingleTupleTableSlot(new_slot);
+	ExecDropSingleTupleTableSlot(old_slot);
+}
+
+/*
+ * needs_finish tells whether a second pass has anything to do: a stretch that
+ * ended, or an activation whose stamp does not stand.
+ */
+static bool
+needs_finish(Changes *changes)
+{
+	HASH_SEQ_STATUS scan;
+	PpUsageChange *change;
+
+	if (changes->history)
+		return true;
+	hash_seq_init(&scan, changes->table);
+	while ((change = hash_seq_search(&scan)) != NULL)
+	{
+		if (change->first_activation < change->start_floor)
+		{
+			hash_seq_term(&scan);
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * partner_portal_count_keys is the AFTER STATEMENT trigger of security_key for
+ * INSERT, UPDATE and DELETE: it counts, enforces the limit and keeps the history.
+ */
+Datum
+partner_portal_count_keys(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = check_trigger(fcinfo, "count_keys");
+	bool		restoring = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring();
+	MemoryContext context;
+	MemoryContext old_context;
+	Changes		changes = {0};
+
+	if (pp_key_context.restamp)
+		return PointerGetDatum(NULL);
+	context = AllocSetContextCreate(CurrentMemoryContext, "changes of keys", ALLOCSET_DEFAULT_SIZES);
+	old_context = MemoryContextSwitchTo(context);
+
+	key_pass(trigdata, &changes, NULL, NULL);
+	apply_changes(&changes, restoring);
+	if (changes.table != NULL && !restoring && needs_finish(&changes))
+	{
+		PpHistory  *history = pp_history_begin();
+		PpRestamps restamps = {0};
+
+		key_pass(trigdata, &changes, history, &restamps);
+		pp_history_end(history);
+		CommandCounterIncrement();
+		pp_restamp_all(&restamps);
+	}
+
+	MemoryContextSwitchTo(old_context);
+	MemoryContextDelete(context);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * is_owner tells whether a row of member is an owner that counts.
+ */
+static bool
+is_owner(TupleTableSlot *slot)
+{
+	slot_getsomeattrs(slot, MEMBER_COLUMNS);
+	return !slot->tts_isnull[MEMBER_ACCEPTED_AT - 1] &&
+		pp_text_is(slot->tts_values[MEMBER_ROLE - 1], "owner");
+}
+
+/*
+ * add_owners adds the owners of a transition table to the changes.
+ */
+static void
+add_owners(Changes *changes, Tuplestorestate *rows, TupleTableSlot *slot, int sign)
+{
+	tuplestore_rescan(rows);
+	while (tuplestore_gettupleslot(rows, true, false, slot))
+		if (is_owner(slot))
+			change_of(changes, DatumGetInt64(slot->tts_values[MEMBER_WORKSPACE_ID - 1]))->owners += sign;
+}
+
+/*
+ * partner_portal_count_owners is the AFTER STATEMENT trigger of member for
+ * INSERT, UPDATE and DELETE: a workspace does not lose its last owner (PP004).
+ */
+Datum
+partner_portal_count_owners(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = check_trigger(fcinfo, "count_owners");
+	static bool checked = false;
+	MemoryContext context;
+	MemoryContext old_context;
+	TupleTableSlot *slot;
+	Changes		changes = {0};
+	HASH_SEQ_STATUS scan;
+	PpUsageChange *change;
+
+	if (!checked)
+	{
+		pp_check_columns(RelationGetDescr(trigdata->tg_relation), MEMBER_COLUMNS, member_columns);
+		checked = true;
+	}
+	context = AllocSetContextCreate(CurrentMemoryContext, "changes of owners", ALLOCSET_DEFAULT_SIZES);
+	old_context = MemoryContextSwitchTo(context);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation), &TTSOpsMinimalTuple);
+	if (!TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+		add_owners(&changes, trigdata->tg_oldtable, slot, -1);
+	if (!TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		add_owners(&changes, trigdata->tg_newtable, slot, 1);
+	ExecDropSingleTupleTableSlot(slot);
+
+	if (changes.table != NULL)
+	{
+		hash_seq_init(&scan, changes.table);
+		while ((change = hash_seq_search(&scan)) != NULL)
+			if (change->owners == 0)
+				hash_search(changes.table, &change->workspace_id, HASH_REMOVE, NULL);
+	}
+	apply_changes(&changes, TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring());
+
+	MemoryContextSwitchTo(old_context);
+	MemoryContextDelete(context);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * partner_portal_refuse_truncate is the BEFORE TRUNCATE trigger of the tables
+ * that are counted.
+ */
+Datum
+partner_portal_refuse_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("refuse_truncate() must be fired before TRUNCATE")));
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("table \"%s\" cannot be truncated", RelationGetRelationName(trigdata->tg_relation)),
+			 errdetail("Its rows are counted and keep their history."),
+			 errhint("Use DELETE.")));
+}

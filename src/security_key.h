@@ -1,0 +1,145 @@
+/*-------------------------------------------------------------------------
+ *
+ * security_key.h
+ *		What the files about security keys, their limit and their meter share.
+ *
+ * A stretch is a time of a key being active with one holder, half-open.  The
+ * counter is a workspace's row of workspace_usage; its lock is what puts all
+ * changes of a workspace's keys in one order.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_SECURITY_KEY_H
+#define PP_SECURITY_KEY_H
+
+#include "executor/tuptable.h"
+#include "utils/array.h"
+
+/* Columns by number, as the install script makes them; pp_check_columns(). */
+enum
+{
+	KEY_WORKSPACE_ID = 1,
+	KEY_KEY_ID,
+	KEY_PARTNER_KEY,
+	KEY_KIND,
+	KEY_SERIAL,
+	KEY_LABEL,
+	KEY_ACCOUNT_ID,
+	KEY_STATUS,
+	KEY_DISABLED_REASON,
+	KEY_CREATED_AT,
+	KEY_ACTIVATED_AT,
+	KEY_DISABLED_AT,
+	KEY_COLUMNS = KEY_DISABLED_AT
+};
+
+/* Kinds of keys, in the order of the counters. */
+enum
+{
+	PP_SMARTPHONE,
+	PP_CONTACTLESS_CARD,
+	PP_KINDS
+};
+
+/* Why the database itself changes keys at the moment; reason NULL is that it does not. */
+typedef struct PpKeyContext
+{
+	const char *reason;			/* stamped on what is disabled */
+	bool		lifting;		/* whatever the reason, it may be lifted */
+	bool		restamp;		/* times are corrected, nothing else */
+} PpKeyContext;
+
+/*
+ * What one statement does to one workspace.  The first half is gathered by the
+ * statement triggers, the second is the answer of pp_usage_apply().
+ */
+typedef struct PpUsageChange
+{
+	int64		workspace_id;	/* hash key */
+	int			total[PP_KINDS];
+	int			active[PP_KINDS];
+	int			owners;
+	int			activations;	/* keys that became active */
+	int			deleted;		/* active keys deleted: they end by the clock */
+	TimestampTz first_activation;	/* earliest and latest stamps, as the rows say */
+	TimestampTz first_end;
+	TimestampTz last_end;
+	bool		ends;			/* whether there are keys that stopped */
+
+	TimestampTz clock;			/* end of the deleted ones */
+	TimestampTz start_floor;	/* activations stamped before it are moved to start_to */
+	TimestampTz start_to;
+	TimestampTz end_floor;		/* other stamps before it are moved to end_to */
+	TimestampTz end_to;
+} PpUsageChange;
+
+/* The counter of a workspace, read under its lock. */
+typedef struct PpUsage
+{
+	int64		partner_key;
+	int			active;
+	int			owners;
+	int			key_limit;		/* -1 is none */
+	bool		hard;
+	char		blocked[16];	/* empty, suspended or deleted */
+	TimestampTz last_disabled_at;
+	TimestampTz closed_until;
+	TimestampTz alerted_until;
+	int			alerted_percent;
+} PpUsage;
+
+/* in security_key.c: what a row of security_key may become, and its stamps */
+extern PpKeyContext pp_key_context;
+
+extern bool pp_text_is(Datum value, const char *text);
+extern int	pp_key_kind(Datum kind);
+extern void pp_check_columns(TupleDesc desc, int count, const char *const *names);
+
+/* in usage_counter.c: the counters and the limit */
+extern bool pp_usage_lock(int64 workspace_id, PpUsage *usage);
+extern bool pp_usage_read(int64 workspace_id, PpUsage *usage);
+extern void pp_usage_apply(PpUsageChange **changes, int count, bool restoring);
+extern void pp_usage_create(int64 workspace_id, int64 partner_key, int key_limit, bool hard, const char *blocked);
+extern bool pp_usage_set_limit(int64 workspace_id, int key_limit, bool hard, const char *blocked, PpUsage *usage);
+extern void pp_usage_set_alert(int64 workspace_id, TimestampTz until, int percent);
+
+/* in key_settle.c: what is checked when the whole statement is done */
+extern void pp_settle_hooks(void);
+extern void pp_settle(int64 workspace_id, int activated, int owners, const PpUsage *usage);
+
+/* in key_restamp.c: stamps that do not stand, and acting as the owner of our tables */
+typedef struct PpOwner
+{
+	Oid			user;
+	int			security_context;
+} PpOwner;
+
+typedef struct PpRestamp
+{
+	int64		workspace_id;
+	bool		start;			/* activated_at, else disabled_at */
+	TimestampTz time;
+	int64		key_id;
+} PpRestamp;
+
+typedef struct PpRestamps
+{
+	PpRestamp  *items;
+	int			count;
+	int			room;
+} PpRestamps;
+
+extern void pp_become_owner(PpOwner *self);
+extern void pp_stop_being_owner(const PpOwner *self);
+extern void pp_restamp_add(PpRestamps *list, int64 workspace_id, int64 key_id, bool start, TimestampTz time);
+extern void pp_restamp_all(PpRestamps *list);
+
+/* in key_history.c: closed stretches */
+typedef struct PpHistory PpHistory;
+extern PpHistory *pp_history_begin(void);
+extern void pp_history_add(PpHistory *history, int64 workspace_id, int64 key_id, int kind,
+						   Datum account_id, bool no_account, int64 partner_key,
+						   TimestampTz active_from, TimestampTz active_until);
+extern void pp_history_end(PpHistory *history);
+
+#endif							/* PP_SECURITY_KEY_H */

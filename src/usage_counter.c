@@ -1,0 +1,500 @@
+/*-------------------------------------------------------------------------
+ *
+ * usage_counter.c
+ *		The counters of a workspace, and the lock that makes the limit exact.
+ *
+ * A row of workspace_usage is locked in its latest version and updated through
+ * the table access method, without SPI: no snapshot of the transaction is
+ * asked, so REPEATABLE READ and SERIALIZABLE count like READ COMMITTED and get
+ * no 40001 for it.  Privileges, policies and triggers of workspace_usage do not
+ * apply; nobody else writes it.
+ *
+ * The row is looked up with SnapshotSelf, which takes no predicate lock: it
+ * finds the version that was committed last, and the lock follows the chain
+ * from there.  While a row moves to another page such a scan can miss it
+ * altogether, so only a fresh MVCC snapshot may say that there is none.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "partner_portal.h"
+#include "security_key.h"
+
+enum
+{
+	USAGE_WORKSPACE_ID = 1,
+	USAGE_PARTNER_KEY,
+	USAGE_TOTAL_KEYS,
+	USAGE_ACTIVE_KEYS,
+	USAGE_TOTAL_SMARTPHONES,
+	USAGE_ACTIVE_SMARTPHONES,
+	USAGE_TOTAL_CONTACTLESS_CARDS,
+	USAGE_ACTIVE_CONTACTLESS_CARDS,
+	USAGE_OWNERS,
+	USAGE_KEY_LIMIT,
+	USAGE_LIMIT_MODE,
+	USAGE_BLOCKED,
+	USAGE_LAST_DISABLED_AT,
+	USAGE_CLOSED_UNTIL,
+	USAGE_ALERTED_UNTIL,
+	USAGE_ALERTED_PERCENT,
+	USAGE_COLUMNS = USAGE_ALERTED_PERCENT
+};
+
+static const char *const usage_columns[] = {
+	"workspace_id", "partner_key", "total_keys", "active_keys",
+	"total_smartphones", "active_smartphones", "total_contactless_cards",
+	"active_contactless_cards", "owners", "key_limit", "limit_mode", "blocked",
+	"last_disabled_at", "closed_until", "alerted_until", "alerted_percent"
+};
+
+/* workspace_usage, open for a few rows. */
+typedef struct UsageTable
+{
+	Relation	rel;
+	Relation	index;
+	EState	   *estate;
+	ResultRelInfo *result;
+	TupleTableSlot *old;		/* the version that is locked */
+	TupleTableSlot *new;		/* what it becomes */
+} UsageTable;
+
+/*
+ * open_usage opens workspace_usage for changes of its rows.
+ */
+static void
+open_usage(UsageTable *table)
+{
+	static bool checked = false;
+	Oid			schema = get_namespace_oid(PP_SCHEMA, false);
+
+	table->rel = table_open(get_relname_relid("workspace_usage", schema), RowExclusiveLock);
+	if (table->rel->rd_tableam != GetHeapamTableAmRoutine())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"workspace_usage\" must be a heap table")));
+	if (!checked)
+	{
+		pp_check_columns(RelationGetDescr(table->rel), USAGE_COLUMNS, usage_columns);
+		checked = true;
+	}
+	table->index = index_open(get_relname_relid("workspace_usage_pkey", schema), RowExclusiveLock);
+	table->estate = CreateExecutorState();
+	table->result = makeNode(ResultRelInfo);
+	InitResultRelInfo(table->result, table->rel, 0, NULL, 0);
+	table->result->ri_TrigDesc = NULL;
+	ExecOpenIndices(table->result, false);
+	table->old = table_slot_create(table->rel, NULL);
+	table->new = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsVirtual);
+}
+
+/*
+ * close_usage closes it; its locks stay to the end of the transaction.
+ */
+static void
+close_usage(UsageTable *table)
+{
+	ExecDropSingleTupleTableSlot(table->new);
+	ExecDropSingleTupleTableSlot(table->old);
+	ExecCloseIndices(table->result);
+	FreeExecutorState(table->estate);
+	index_close(table->index, NoLock);
+	table_close(table->rel, NoLock);
+}
+
+/*
+ * find_version leaves in table->old the version of a workspace's row that the
+ * snapshot sees; false is that it sees none.
+ */
+static bool
+find_version(UsageTable *table, int64 workspace_id, Snapshot snapshot)
+{
+	IndexScanDesc scan;
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(workspace_id));
+	scan = pp_index_beginscan(table->rel, table->index, snapshot, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, table->old);
+	index_endscan(scan);
+	return found;
+}
+
+/*
+ * find_row is find_version with the latest commit; it never misses a row that
+ * is there.
+ */
+static bool
+find_row(UsageTable *table, int64 workspace_id)
+{
+	Snapshot	latest;
+	bool		found;
+
+	if (find_version(table, workspace_id, SnapshotSelf))
+		return true;
+	latest = RegisterSnapshot(GetLatestSnapshot());
+	found = find_version(table, workspace_id, latest);
+	UnregisterSnapshot(latest);
+	return found;
+}
+
+/*
+ * lock_row locks the latest version of a workspace's row, to the end of the
+ * transaction, and leaves it in table->old; false is that there is none.
+ */
+static bool
+lock_row(UsageTable *table, int64 workspace_id)
+{
+	for (;;)
+	{
+		TM_FailureData failure;
+		ItemPointerData tid;
+		TM_Result	result;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!find_row(table, workspace_id))
+			return false;
+		tid = table->old->tts_tid;
+		result = table_tuple_lock(table->rel, &tid, SnapshotSelf, table->old,
+								  GetCurrentCommandId(false), LockTupleNoKeyExclusive,
+								  LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+		if (result == TM_Ok)
+			return true;
+		/* Deleted, or its chain was cut meanwhile: look again. */
+		if (result != TM_Deleted && result != TM_Updated)
+			elog(ERROR, "unexpected result %d of locking the counter of workspace " INT64_FORMAT,
+				 (int) result, workspace_id);
+	}
+}
+
+/*
+ * begin_change copies the locked version into table->new, to be changed.
+ */
+static void
+begin_change(UsageTable *table)
+{
+	int			natts = RelationGetDescr(table->rel)->natts;
+
+	slot_getallattrs(table->old);
+	ExecClearTuple(table->new);
+	memcpy(table->new->tts_values, table->old->tts_values, natts * sizeof(Datum));
+	memcpy(table->new->tts_isnull, table->old->tts_isnull, natts * sizeof(bool));
+}
+
+/*
+ * write_change writes table->new over the locked version.
+ */
+static void
+write_change(UsageTable *table)
+{
+	ExecStoreVirtualTuple(table->new);
+	ExecSimpleRelationUpdate(table->result, table->estate, NULL, table->old, table->new);
+}
+
+/*
+ * add_to adds to an integer counter of table->new and returns the sum.
+ */
+static int
+add_to(UsageTable *table, int column, int delta)
+{
+	int			sum = DatumGetInt32(table->new->tts_values[column - 1]) + delta;
+
+	table->new->tts_values[column - 1] = Int32GetDatum(sum);
+	return sum;
+}
+
+/*
+ * set_time sets a time of table->new.
+ */
+static void
+set_time(UsageTable *table, int column, TimestampTz time)
+{
+	table->new->tts_values[column - 1] = TimestampTzGetDatum(time);
+}
+
+/*
+ * set_limit sets the limit in force of table->new.
+ */
+static void
+set_limit(UsageTable *table, int key_limit, bool hard, const char *blocked)
+{
+	Datum	   *values = table->new->tts_values;
+	bool	   *nulls = table->new->tts_isnull;
+
+	values[USAGE_KEY_LIMIT - 1] = Int32GetDatum(key_limit);
+	nulls[USAGE_KEY_LIMIT - 1] = key_limit < 0;
+	values[USAGE_LIMIT_MODE - 1] = CStringGetTextDatum(hard ? "hard" : "soft");
+	nulls[USAGE_LIMIT_MODE - 1] = false;
+	nulls[USAGE_BLOCKED - 1] = blocked == NULL;
+	if (blocked != NULL)
+		values[USAGE_BLOCKED - 1] = CStringGetTextDatum(blocked);
+}
+
+/*
+ * take_usage reads what the limit asks for out of a slot.
+ */
+static void
+take_usage(TupleTableSlot *slot, PpUsage *usage)
+{
+	Datum	   *values;
+	bool	   *nulls;
+
+	slot_getallattrs(slot);
+	values = slot->tts_values;
+	nulls = slot->tts_isnull;
+	usage->partner_key = DatumGetInt64(values[USAGE_PARTNER_KEY - 1]);
+	usage->active = DatumGetInt32(values[USAGE_ACTIVE_KEYS - 1]);
+	usage->owners = DatumGetInt32(values[USAGE_OWNERS - 1]);
+	usage->key_limit = nulls[USAGE_KEY_LIMIT - 1] ? -1 : DatumGetInt32(values[USAGE_KEY_LIMIT - 1]);
+	usage->hard = pp_text_is(values[USAGE_LIMIT_MODE - 1], "hard");
+	usage->blocked[0] = '\0';
+	if (!nulls[USAGE_BLOCKED - 1])
+		text_to_cstring_buffer(DatumGetTextPP(values[USAGE_BLOCKED - 1]),
+							   usage->blocked, sizeof(usage->blocked));
+	usage->last_disabled_at = DatumGetTimestampTz(values[USAGE_LAST_DISABLED_AT - 1]);
+	usage->closed_until = DatumGetTimestampTz(values[USAGE_CLOSED_UNTIL - 1]);
+	usage->alerted_until = DatumGetTimestampTz(values[USAGE_ALERTED_UNTIL - 1]);
+	usage->alerted_percent = DatumGetInt32(values[USAGE_ALERTED_PERCENT - 1]);
+}
+
+/*
+ * pp_usage_lock locks a workspace's counter to the end of the transaction and
+ * reads it; false is that there is none.
+ */
+bool
+pp_usage_lock(int64 workspace_id, PpUsage *usage)
+{
+	UsageTable	table;
+	bool		found;
+
+	open_usage(&table);
+	found = lock_row(&table, workspace_id);
+	if (found)
+		take_usage(table.old, usage);
+	close_usage(&table);
+	return found;
+}
+
+/*
+ * pp_usage_read reads the counter as last committed, or as this transaction
+ * has left it, without a lock.
+ */
+bool
+pp_usage_read(int64 workspace_id, PpUsage *usage)
+{
+	UsageTable	table;
+	bool		found;
+
+	open_usage(&table);
+	found = find_row(&table, workspace_id);
+	if (found)
+		take_usage(table.old, usage);
+	close_usage(&table);
+	return found;
+}
+
+/*
+ * order_stamps decides, under the lock, which stamps of the statement stand.
+ * Nothing is stamped before the end of the last closed period, and no
+ * activation before a stretch that ended earlier in the order of locks; so the
+ * facts never show more keys active at once than there were.
+ */
+static void
+order_stamps(PpUsageChange *change, PpUsage *usage)
+{
+	TimestampTz last_end = usage->last_disabled_at;
+
+	change->clock = Max(GetCurrentTimestamp(), usage->closed_until);
+	change->end_floor = usage->closed_until;
+	change->end_to = change->clock;
+	if (change->ends)
+	{
+		last_end = Max(last_end, change->last_end);
+		if (change->first_end < change->end_floor)
+			last_end = Max(last_end, change->end_to);
+	}
+	if (change->deleted > 0)
+	{
+		/* A holder or a stamp of the future does not end before it began. */
+		change->clock = Max(change->clock, change->last_end);
+		last_end = Max(last_end, change->clock);
+	}
+	change->start_floor = Max(last_end, usage->closed_until);
+	change->start_to = Max(change->clock, change->start_floor);
+	usage->last_disabled_at = last_end;
+}
+
+/*
+ * refuse_blocked raises PP005 when keys were activated in a workspace that is
+ * suspended or deleted, or whose partner is.
+ */
+static void
+refuse_blocked(int64 workspace_id, const PpUsage *usage)
+{
+	PpWorkspace workspace;
+
+	if (usage->blocked[0] != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_PP_WRONG_STATE),
+				 errmsg("no key can be activated in workspace " INT64_FORMAT, workspace_id),
+				 errdetail("The workspace is %s.", usage->blocked),
+				 errhint("Have it %s first.",
+						 strcmp(usage->blocked, "deleted") == 0 ? "restored" : "resumed")));
+	if (usage->partner_key != 0 && pp_workspace(workspace_id, &workspace) && workspace.partner_suspended)
+		ereport(ERROR,
+				(errcode(ERRCODE_PP_WRONG_STATE),
+				 errmsg("no key can be activated in workspace " INT64_FORMAT, workspace_id),
+				 errdetail("Its partner is suspended."),
+				 errhint("Keys that are active stay so; activate others when the partner is resumed.")));
+}
+
+/*
+ * apply_one counts what a statement did to one workspace.
+ */
+static void
+apply_one(UsageTable *table, PpUsageChange *change, bool restoring)
+{
+	int			total = change->total[PP_SMARTPHONE] + change->total[PP_CONTACTLESS_CARD];
+	int			active = change->active[PP_SMARTPHONE] + change->active[PP_CONTACTLESS_CARD];
+	PpUsage		usage;
+
+	if (!lock_row(table, change->workspace_id))
+	{
+		/* The workspace itself is going: its counters went first. */
+		if (total <= 0 && active <= 0 && change->owners <= 0)
+		{
+			change->clock = GetCurrentTimestamp();
+			return;
+		}
+		ereport(ERROR,
+				(errcode(ERRCODE_PP_WRONG_STATE),
+				 errmsg("workspace " INT64_FORMAT " has no counters", change->workspace_id),
+				 errhint("Rebuild them with partner_portal.repair().")));
+	}
+	take_usage(table->old, &usage);
+	if (change->activations > 0 && !restoring)
+		refuse_blocked(change->workspace_id, &usage);
+	if (!restoring)
+		order_stamps(change, &usage);
+
+	begin_change(table);
+	add_to(table, USAGE_TOTAL_KEYS, total);
+	usage.active = add_to(table, USAGE_ACTIVE_KEYS, active);
+	add_to(table, USAGE_TOTAL_SMARTPHONES, change->total[PP_SMARTPHONE]);
+	add_to(table, USAGE_ACTIVE_SMARTPHONES, change->active[PP_SMARTPHONE]);
+	add_to(table, USAGE_TOTAL_CONTACTLESS_CARDS, change->total[PP_CONTACTLESS_CARD]);
+	add_to(table, USAGE_ACTIVE_CONTACTLESS_CARDS, change->active[PP_CONTACTLESS_CARD]);
+	usage.owners = add_to(table, USAGE_OWNERS, change->owners);
+	set_time(table, USAGE_LAST_DISABLED_AT, usage.last_disabled_at);
+	write_change(table);
+
+	if (!restoring)
+		pp_settle(change->workspace_id, active, change->owners, &usage);
+}
+
+/*
+ * pp_usage_apply counts what a statement did, one workspace after the other in
+ * the order given, which is ascending for everybody: so two statements never
+ * wait for each other.  It fills the second half of each change.  Restored rows
+ * are counted and nothing else.
+ */
+void
+pp_usage_apply(PpUsageChange **changes, int count, bool restoring)
+{
+	UsageTable	table;
+
+	open_usage(&table);
+	for (int i = 0; i < count; i++)
+		apply_one(&table, changes[i], restoring);
+	close_usage(&table);
+	CommandCounterIncrement();
+}
+
+/*
+ * pp_usage_create makes the counters of a new workspace.
+ */
+void
+pp_usage_create(int64 workspace_id, int64 partner_key, int key_limit, bool hard, const char *blocked)
+{
+	UsageTable	table;
+
+	open_usage(&table);
+	ExecClearTuple(table.new);
+	memset(table.new->tts_values, 0, RelationGetDescr(table.rel)->natts * sizeof(Datum));
+	memset(table.new->tts_isnull, true, RelationGetDescr(table.rel)->natts * sizeof(bool));
+	memset(table.new->tts_isnull, false, USAGE_COLUMNS * sizeof(bool));
+	table.new->tts_values[USAGE_WORKSPACE_ID - 1] = Int64GetDatum(workspace_id);
+	table.new->tts_values[USAGE_PARTNER_KEY - 1] = Int64GetDatum(partner_key);
+	set_limit(&table, key_limit, hard, blocked);
+	set_time(&table, USAGE_LAST_DISABLED_AT, DT_NOBEGIN);
+	set_time(&table, USAGE_CLOSED_UNTIL, DT_NOBEGIN);
+	set_time(&table, USAGE_ALERTED_UNTIL, DT_NOBEGIN);
+	ExecStoreVirtualTuple(table.new);
+	ExecSimpleRelationInsert(table.result, table.estate, table.new);
+	close_usage(&table);
+	CommandCounterIncrement();
+}
+
+/*
+ * pp_usage_set_limit puts a limit in force (-1 is none) and says whether
+ * anything may be activated; false is that the workspace has no counters.
+ */
+bool
+pp_usage_set_limit(int64 workspace_id, int key_limit, bool hard, const char *blocked, PpUsage *usage)
+{
+	UsageTable	table;
+	bool		found;
+
+	open_usage(&table);
+	found = lock_row(&table, workspace_id);
+	if (found)
+	{
+		begin_change(&table);
+		set_limit(&table, key_limit, hard, blocked);
+		write_change(&table);
+		take_usage(table.new, usage);
+	}
+	close_usage(&table);
+	CommandCounterIncrement();
+	return found;
+}
+
+/*
+ * pp_usage_set_alert notes that alerts up to a percentage have been raised in
+ * the period that ends then.
+ */
+void
+pp_usage_set_alert(int64 workspace_id, TimestampTz until, int percent)
+{
+	UsageTable	table;
+
+	open_usage(&table);
+	if (lock_row(&table, workspace_id))
+	{
+		begin_change(&table);
+		set_time(&table, USAGE_ALERTED_UNTIL, until);
+		table.new->tts_values[USAGE_ALERTED_PERCENT - 1] = Int32GetDatum(percent);
+		write_change(&table);
+	}
+	close_usage(&table);
+	CommandCounterIncrement();
+}
