@@ -33,6 +33,7 @@ SQL_PARTS = \
 	sql/workspace.sql \
 	sql/member.sql \
 	sql/permission_signal.sql \
+	sql/my_workspaces.sql \
 	sql/security_key.sql \
 	sql/billing_period.sql \
 	sql/key_limit.sql \
@@ -45,6 +46,9 @@ SQL_PARTS = \
 
 REGRESS = \
 	install \
+	authorize \
+	permission \
+	lint \
 	usage \
 	input \
 	price_plan \
