@@ -64,4 +64,5 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'EXECUTE', 'FUNCTION partner_portal.own_workspace(text)'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.granted_workspaces(text)'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.lowest_partner_key()'),
-	('application', 'EXECUTE', 'FUNCTION partner_portal.highest_partner_key()');
+	('application', 'EXECUTE', 'FUNCTION partner_portal.highest_partner_key()'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.restoring_session()');
