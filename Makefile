@@ -78,4 +78,9 @@ sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS) Makefile
 # print-NAME: a variable of this file, for the scripts under test/
 print-%:
 	@echo $($*)
-.PHONY: print-%
+
+# doc/reference.md, from the comments of a fresh installation in a throw-away server.
+reference:
+	test/check reference
+
+.PHONY: reference
