@@ -99,6 +99,7 @@ find_server() {
 	need make gcc libc6-dev libcurl4-openssl-dev libssl-dev
 	export PG_CONFIG
 	bindir=$("$PG_CONFIG" --bindir)
+	export PATH=$bindir:$PATH
 	major=$("$PG_CONFIG" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
 	pgtest=$(dirname "$("$PG_CONFIG" --pgxs)")/../test
 	[[ $major -ge 15 ]] || die "PostgreSQL 15 or newer is needed, $PG_CONFIG is of $major"
@@ -171,7 +172,7 @@ start_server() {
 		{ cat "$scratch/server.log" >&2; die "the server did not start"; }
 	postmaster=$(head -n 1 "$scratch/data/postmaster.pid")
 	export PGHOST=$scratch PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
-	export PATH=$bindir:$PATH HOME=$scratch/home
+	export HOME=$scratch/home
 	unset PGOPTIONS PGSERVICE PGPASSWORD PGPASSFILE PSQLRC
 	cd "$scratch"
 }
