@@ -16,6 +16,7 @@ OBJS = \
 	src/billing_period.o \
 	src/usage.o \
 	src/input.o \
+	src/workspace.o \
 	src/security_key.o \
 	src/key_trigger.o \
 	src/key_restamp.o \
@@ -42,6 +43,7 @@ SQL_PARTS = \
 	sql/workspace_lifecycle.sql \
 	sql/partner.sql \
 	sql/people.sql \
+	sql/staff.sql \
 	sql/enroll.sql
 
 REGRESS = \

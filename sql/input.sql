@@ -6,12 +6,6 @@ COMMENT ON FUNCTION partner_portal.checked_text(text, text, integer) IS
 'Returns a one-line text as given. 22004 NULL, 22001 more than max_length characters, 22023 blank or with control characters.';
 REVOKE ALL ON FUNCTION partner_portal.checked_text(text, text, integer) FROM PUBLIC;
 
-CREATE FUNCTION partner_portal.checked_time_zone(time_zone text) RETURNS text
-	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'partner_portal_checked_time_zone';
-COMMENT ON FUNCTION partner_portal.checked_time_zone(text) IS
-'Returns a time zone as the time zone database spells it; abbreviations and POSIX rules are none (22023).';
-REVOKE ALL ON FUNCTION partner_portal.checked_time_zone(text) FROM PUBLIC;
-
 CREATE FUNCTION partner_portal.checked_email(email text) RETURNS text
 	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

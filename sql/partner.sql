@@ -37,8 +37,7 @@ BEGIN
 	IF target.kind <> 'partner' THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is not a partner', workspace_id);
 	END IF;
-	-- whoever registers right now holds this row FOR KEY SHARE
-	PERFORM FROM partner_portal.partner p WHERE p.partner_id = demote_partner.workspace_id FOR UPDATE;
+	-- whoever registers right now had the workspace FOR SHARE
 	IF EXISTS (SELECT FROM partner_portal.workspace w WHERE w.partner_key = demote_partner.workspace_id) THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('partner %s has customers', workspace_id),
 			DETAIL = 'Deleted customers count too: they may be restored.',
@@ -114,16 +113,16 @@ CREATE FUNCTION partner_portal.partner_of_code(registration_code text) RETURNS p
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	found_partner partner_portal.workspace;
-	code_partner_id bigint;
 BEGIN
 	PERFORM partner_portal.checked_text('registration_code', registration_code, 200);
-	-- FOR KEY SHARE meets rotate_registration_code(), which changes a unique key, and demote_partner()
-	SELECT p.partner_id INTO code_partner_id FROM partner_portal.partner p
-	WHERE p.registration_code = partner_of_code.registration_code
-	FOR KEY SHARE;
 	SELECT w.* INTO found_partner FROM partner_portal.workspace w
-	WHERE w.workspace_id = code_partner_id AND w.deleted_at IS NULL
+	WHERE w.workspace_id = (SELECT p.partner_id FROM partner_portal.partner p WHERE p.registration_code = partner_of_code.registration_code)
+		AND w.deleted_at IS NULL
 	FOR SHARE;
+	-- rotate_registration_code() changes a unique key, which FOR KEY SHARE waits for
+	PERFORM FROM partner_portal.partner p
+	WHERE p.partner_id = found_partner.workspace_id AND p.registration_code = partner_of_code.registration_code
+	FOR KEY SHARE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'registration code not found',
 			HINT = 'Ask the partner for its present registration link.';

@@ -145,7 +145,205 @@ COMMENT ON FUNCTION partner_portal.accept_membership(bigint) IS
 'Accepts, for the account signed in, a membership that somebody else made; does nothing if it is accepted already. 42501 nobody signed in; P0002 no such membership; PP005 the workspace is deleted.';
 REVOKE ALL ON FUNCTION partner_portal.accept_membership(bigint) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.locked_member(workspace_id bigint, account_id bigint) RETURNS partner_portal.member
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	found_member partner_portal.member;
+BEGIN
+	IF account_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'account_id must not be null';
+	END IF;
+	SELECT m.* INTO found_member FROM partner_portal.member m
+	WHERE m.workspace_id = locked_member.workspace_id AND m.account_id = locked_member.account_id
+	FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s is not a member of workspace %s', account_id, workspace_id);
+	END IF;
+	RETURN found_member;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.locked_member(bigint, bigint) IS 'Returns a membership, pending ones too, locked until the end of the transaction. 22004, P0002.';
+REVOKE ALL ON FUNCTION partner_portal.locked_member(bigint, bigint) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.set_member_role(workspace_id bigint, account_id bigint, role text) RETURNS partner_portal.member
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	changed partner_portal.member;
+BEGIN
+	PERFORM partner_portal.authorized_live_workspace('manage_people', workspace_id);
+	PERFORM partner_portal.checked_role(role);
+	changed := partner_portal.locked_member(workspace_id, account_id);
+	PERFORM partner_portal.require_rank_over(workspace_id, changed.role);
+	PERFORM partner_portal.require_rank_over(workspace_id, role);
+	IF changed.role <> role THEN
+		UPDATE partner_portal.member m SET role = set_member_role.role
+		WHERE m.workspace_id = set_member_role.workspace_id AND m.account_id = set_member_role.account_id
+		RETURNING m.* INTO changed;
+	END IF;
+	RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.set_member_role(bigint, bigint, text) IS
+'Gives a member another role. Needs manage_people; only an owner or the operator makes an owner or changes one. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
+REVOKE ALL ON FUNCTION partner_portal.set_member_role(bigint, bigint, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.remove_member(workspace_id bigint, account_id bigint) RETURNS partner_portal.member
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	removed partner_portal.member;
+BEGIN
+	-- everyone may leave, and turn down a membership that somebody else made
+	IF account_id IS DISTINCT FROM partner_portal.current_account_id() OR account_id IS NULL OR NOT EXISTS (
+		SELECT FROM partner_portal.member m
+		WHERE m.workspace_id = remove_member.workspace_id AND m.account_id = remove_member.account_id)
+	THEN
+		PERFORM partner_portal.authorized_live_workspace('manage_people', workspace_id);
+		removed := partner_portal.locked_member(workspace_id, account_id);
+		PERFORM partner_portal.require_rank_over(workspace_id, removed.role);
+	END IF;
+	DELETE FROM partner_portal.member m
+	WHERE m.workspace_id = remove_member.workspace_id AND m.account_id = remove_member.account_id
+	RETURNING m.* INTO removed;
+	RETURN removed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.remove_member(bigint, bigint) IS
+'Ends a membership, and with it staff assignments and the holding of keys (the keys stay). Needs manage_people, and for an owner an owner or the operator; everyone may end one''s own, a pending one too. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
+REVOKE ALL ON FUNCTION partner_portal.remove_member(bigint, bigint) FROM PUBLIC;
+
+-- Accounts: the operator's matter, for they are not one workspace's.
+
+CREATE FUNCTION partner_portal.operators_account(account_id bigint) RETURNS partner_portal.account
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	found_account partner_portal.account;
+BEGIN
+	PERFORM partner_portal.require_operator();
+	IF account_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'account_id must not be null';
+	END IF;
+	SELECT a.* INTO found_account FROM partner_portal.account a WHERE a.account_id = operators_account.account_id FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s not found', account_id);
+	END IF;
+	IF found_account.erased_at IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('account %s is erased', account_id);
+	END IF;
+	RETURN found_account;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.operators_account(bigint) IS 'Returns an account, locked, to the operator. 42501, 22004, P0002; PP005 it is erased.';
+REVOKE ALL ON FUNCTION partner_portal.operators_account(bigint) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.disable_account(account_id bigint) RETURNS partner_portal.account
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	changed partner_portal.account := partner_portal.operators_account(account_id);
+BEGIN
+	UPDATE partner_portal.account a SET disabled_at = coalesce(a.disabled_at, now())
+	WHERE a.account_id = disable_account.account_id
+	RETURNING a.* INTO changed;
+	RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.disable_account(bigint) IS
+'Keeps an account out, from its next statement on; does nothing if it is out already. Its memberships and keys stay, so that enable_account() takes it back; it may be a last owner. Operator only (42501); P0002; PP005 it is erased.';
+REVOKE ALL ON FUNCTION partner_portal.disable_account(bigint) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.enable_account(account_id bigint) RETURNS partner_portal.account
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	changed partner_portal.account := partner_portal.operators_account(account_id);
+BEGIN
+	UPDATE partner_portal.account a SET disabled_at = NULL
+	WHERE a.account_id = enable_account.account_id
+	RETURNING a.* INTO changed;
+	RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.enable_account(bigint) IS 'Lets a disabled account in again. Operator only (42501); P0002; PP005 it is erased.';
+REVOKE ALL ON FUNCTION partner_portal.enable_account(bigint) FROM PUBLIC;
+
+-- Invitations and tokens go by address: whoever could take any address as one's own could wait there for another's invitation.
+CREATE FUNCTION partner_portal.change_email(account_id bigint, email text) RETURNS partner_portal.account
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	changed partner_portal.account;
+BEGIN
+	IF NOT (partner_portal.is_operator() OR partner_portal.is_trusted()) THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only the operator or a trusted application may change an e-mail address',
+			DETAIL = 'It vouches that the address is the account''s.';
+	END IF;
+	IF account_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'account_id must not be null';
+	END IF;
+	PERFORM partner_portal.checked_email(email);
+	SELECT a.* INTO changed FROM partner_portal.account a
+	WHERE a.account_id = change_email.account_id
+		AND (partner_portal.is_operator() OR coalesce(partner_portal.current_account_id(), a.account_id) = a.account_id)
+	FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s not found', account_id);
+	END IF;
+	IF changed.erased_at IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('account %s is erased', account_id);
+	END IF;
+	IF EXISTS (SELECT FROM partner_portal.account a
+		WHERE lower(a.email COLLATE "C") = lower(change_email.email COLLATE "C") AND a.account_id <> change_email.account_id)
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = 'another account has this e-mail address';
+	END IF;
+	UPDATE partner_portal.account a SET email = change_email.email
+	WHERE a.account_id = change_email.account_id
+	RETURNING a.* INTO changed;
+	RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.change_email(bigint, text) IS
+'Gives an account another e-mail address, which the caller vouches for. The operator, or a trusted application: with somebody signed in for that account only, with nobody for any. 42501; P0002; 22001, 22023; 23505 another account has it; PP005 it is erased.';
+REVOKE ALL ON FUNCTION partner_portal.change_email(bigint, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.erase_account(account_id bigint) RETURNS partner_portal.account
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	erased partner_portal.account := partner_portal.operators_account(account_id);
+BEGIN
+	DELETE FROM partner_portal.member m WHERE m.account_id = erase_account.account_id;
+	DELETE FROM partner_portal.account_identity i WHERE i.account_id = erase_account.account_id;
+	DELETE FROM partner_portal.role_account r WHERE r.account_id = erase_account.account_id;
+	UPDATE partner_portal.account a
+	SET email = 'erased-' || a.account_id || '@erased.invalid', name = NULL, locale = 'en', is_operator = false,
+		disabled_at = coalesce(a.disabled_at, now()), erased_at = now(), tokens_not_before = 'infinity'
+	WHERE a.account_id = erase_account.account_id
+	RETURNING a.* INTO erased;
+	RETURN erased;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.erase_account(bigint) IS
+'Erases for good what is known about one person: address, name, memberships, staff, linked identities; its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
+REVOKE ALL ON FUNCTION partner_portal.erase_account(bigint) FROM PUBLIC;
+
+-- Runs as its owner, since accounts show themselves to nobody else; every arm is filtered by the identity's own readers.
+CREATE VIEW partner_portal.members WITH (security_barrier) AS
+	SELECT m.workspace_id, m.account_id, a.email, a.name, m.role, m.created_at, m.accepted_at, a.disabled_at IS NOT NULL AS disabled
+	FROM partner_portal.member m
+	JOIN partner_portal.account a ON a.account_id = m.account_id
+	WHERE m.workspace_id = (SELECT partner_portal.own_workspace('read'))
+		OR m.account_id = (SELECT partner_portal.current_account_id())
+		OR m.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+		OR m.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]);
+COMMENT ON VIEW partner_portal.members IS
+'People of the workspaces that one may read, and one''s own memberships, with their addresses; pending ones have accepted_at NULL.';
+
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('trusted_application', 'EXECUTE', 'FUNCTION partner_portal.add_member(bigint, text, text)'),
 	('operator', 'EXECUTE', 'FUNCTION partner_portal.add_member(bigint, text, text)'),
-	('application', 'EXECUTE', 'FUNCTION partner_portal.accept_membership(bigint)');
+	('trusted_application', 'EXECUTE', 'FUNCTION partner_portal.change_email(bigint, text)'),
+	('operator', 'EXECUTE', 'FUNCTION partner_portal.change_email(bigint, text)'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.accept_membership(bigint)'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.set_member_role(bigint, bigint, text)'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.remove_member(bigint, bigint)'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.disable_account(bigint)'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.enable_account(bigint)'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.erase_account(bigint)'),
+	('application', 'SELECT', 'TABLE partner_portal.members');

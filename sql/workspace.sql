@@ -36,6 +36,7 @@ CREATE TABLE partner_portal.workspace (
 	billing_from timestamptz NOT NULL DEFAULT now(),
 	auto_finalize boolean NOT NULL DEFAULT true,
 	invoice_visibility text NOT NULL DEFAULT 'payer',
+	purged_at timestamptz,
 	CONSTRAINT workspace_pkey PRIMARY KEY (workspace_id),
 	CONSTRAINT workspace_partner_key UNIQUE (workspace_id, partner_key),
 	CONSTRAINT workspace_slug_key UNIQUE (slug),
@@ -62,7 +63,17 @@ COMMENT ON COLUMN partner_portal.workspace.restrict_keys IS 'Whether key_limit i
 COMMENT ON COLUMN partner_portal.workspace.key_limit IS 'Most keys that may be active at once; NULL is no limit, 0 none allowed.';
 COMMENT ON COLUMN partner_portal.workspace.limit_mode IS 'hard refuses what exceeds the limit (PP001); soft lets it pass and raises the alert.';
 COMMENT ON COLUMN partner_portal.workspace.anchor_date IS 'Local date that billing periods are counted from, stored as given; days 29 to 31 clamp to a month''s last day.';
+COMMENT ON COLUMN partner_portal.workspace.purged_at IS 'When purge_workspace() erased what it said about people; it can''t be restored any more.';
 COMMENT ON COLUMN partner_portal.workspace.billing_from IS 'Periods before this instant are measured, never invoiced.';
+
+-- Which columns of its own or its customer's row one may change.
+CREATE FUNCTION partner_portal.guard_workspace() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_guard_workspace';
+COMMENT ON FUNCTION partner_portal.guard_workspace() IS
+'Trigger: a plain UPDATE needs set_limit for restrict_keys, key_limit and limit_mode, manage_settings for name, slug, address, SSO and notifications, manage_billing for zone, anchor, step, tax id and invoice_visibility, bill for billing_from and auto_finalize; all else is the operator''s and our functions''. 42501 names the column; PP005 the workspace is deleted; 22023 control characters.';
+REVOKE ALL ON FUNCTION partner_portal.guard_workspace() FROM PUBLIC;
+CREATE TRIGGER guard_workspace BEFORE INSERT OR UPDATE ON partner_portal.workspace
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.guard_workspace();
 
 -- Derived, not dumped: restoring the keys counts them again; repair() rebuilds it.
 CREATE TABLE partner_portal.workspace_usage (

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * input.c
- *		What people give us, checked: text, time zones, names made into slugs;
- *		and what they are given, secrets.
+ *		What people give us, checked: text, and names made into slugs; and what
+ *		they are given: secrets.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,14 +15,12 @@
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "pgtime.h"
 #include "utils/builtins.h"
 
 #include "partner_portal.h"
 
 PG_FUNCTION_INFO_V1(partner_portal_calling_role);
 PG_FUNCTION_INFO_V1(partner_portal_checked_text);
-PG_FUNCTION_INFO_V1(partner_portal_checked_time_zone);
 PG_FUNCTION_INFO_V1(partner_portal_new_secret);
 PG_FUNCTION_INFO_V1(partner_portal_slug_of);
 
@@ -95,65 +93,6 @@ partner_portal_checked_text(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be empty", argument)));
 	PG_RETURN_TEXT_P(value);
-}
-
-/*
- * is_posix_time_zone tells a rule that somebody spelled out, such as XYZ5, from
- * the name of a zone.  A rule needs a digit; few names have one.
- */
-static bool
-is_posix_time_zone(const char *name)
-{
-	static const char *const with_digits[] = {
-		"EST5EDT", "CST6CDT", "MST7MDT", "PST8PDT", "GMT0", "GMT+0", "GMT-0"
-	};
-	int			hours;
-	int			length;
-
-	if (strpbrk(name, "0123456789<") == NULL)
-		return false;
-	for (int i = 0; i < lengthof(with_digits); i++)
-		if (pg_strcasecmp(name, with_digits[i]) == 0)
-			return false;
-	if (pg_strncasecmp(name, "Etc/GMT", 7) == 0 && strlen(name) <= 10 &&
-		sscanf(name + 7, "%d%n", &hours, &length) == 1 && name[7 + length] == '\0')
-		return hours < -14 || hours > 12;
-	return true;
-}
-
-/*
- * pp_checked_time_zone returns the time zone's name as the time zone database
- * spells it.
- */
-const char *
-pp_checked_time_zone(const char *name)
-{
-	pg_tz	   *zone = NULL;
-
-	if (strlen(name) <= TZ_STRLEN_MAX && !is_posix_time_zone(name))
-		zone = pg_tzset(name);
-	if (zone == NULL || !pg_tz_acceptable(zone))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("time zone \"%.*s\" is not known",
-						pg_mbcliplen(name, strlen(name), TZ_STRLEN_MAX), name),
-				 errhint("Use a name of the time zone database, such as Europe/Zurich.")));
-	return pg_get_timezone_name(zone);
-}
-
-Datum
-partner_portal_checked_time_zone(PG_FUNCTION_ARGS)
-{
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("time_zone must not be null")));
-	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) - VARHDRSZ > TZ_STRLEN_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
-				 errmsg("%s is too long", "time_zone"),
-				 errdetail("At most %d characters are allowed.", TZ_STRLEN_MAX)));
-	PG_RETURN_TEXT_P(cstring_to_text(pp_checked_time_zone(text_to_cstring(PG_GETARG_TEXT_PP(0)))));
 }
 
 /*

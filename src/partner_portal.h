@@ -139,7 +139,4 @@ extern int64 pp_to_minor(Numeric numerator, int64 denominator, int digits);
 extern pg_tz *pp_time_zone(const char *name);
 extern void pp_check_instant(TimestampTz at);
 
-/* in input.c: what people give us, checked */
-extern const char *pp_checked_time_zone(const char *name);
-
 #endif							/* PARTNER_PORTAL_H */

@@ -12,24 +12,7 @@ SELECT partner_portal.checked_text('company_name', E'two\nlines', 200);
 SELECT partner_portal.checked_text('company_name', E'delete\x7f', 200);
 SELECT partner_portal.checked_text('company_name', repeat('ü', 201), 200);
 SELECT partner_portal.checked_text('company_name', repeat('x', 10000000), 200);
--- time zones: the database's own spelling; no abbreviation, no POSIX rule
-SELECT z, partner_portal.checked_time_zone(z) FROM unnest(ARRAY['utc', 'europe/zurich', 'America/Sao_Paulo', 'EST5EDT', 'gmt+0', 'Etc/GMT-14', 'etc/gmt+12']) AS z;
 \set VERBOSITY sqlstate
-SELECT partner_portal.checked_time_zone(NULL);
-SELECT partner_portal.checked_time_zone('');
-SELECT partner_portal.checked_time_zone('Europe/Atlantis');
-SELECT partner_portal.checked_time_zone('CEST');
-SELECT partner_portal.checked_time_zone('XYZ5');
-SELECT partner_portal.checked_time_zone('<+03>-3');
-SELECT partner_portal.checked_time_zone('GMT5');
-SELECT partner_portal.checked_time_zone('Etc/GMT-15');
-SELECT partner_portal.checked_time_zone('Etc/GMT+5x');
-SELECT partner_portal.checked_time_zone('+02:00');
-SELECT partner_portal.checked_time_zone('../../etc/passwd');
-SELECT partner_portal.checked_time_zone('right/UTC');
-SELECT partner_portal.checked_time_zone(repeat('x', 10000000));
--- every zone of the server is accepted as it is spelt
-SELECT name FROM pg_timezone_names WHERE name !~ '^(right|posix)/' AND partner_portal.checked_time_zone(name) <> name;
 -- e-mail addresses
 SELECT partner_portal.checked_email(e) FROM unnest(ARRAY['a@b', 'First.Last+tag@mail.Example.COM', 'o''neil@example.ie', 'x@xn--bcher-kva.example']) AS e;
 SELECT partner_portal.checked_email(NULL);

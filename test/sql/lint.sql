@@ -19,7 +19,9 @@ INSERT INTO no_row_security VALUES
 -- views that run as their owner: they filter every arm by the identity themselves
 CREATE TEMP TABLE owner_view (name text, reason text);
 INSERT INTO owner_view VALUES
-	('my_workspaces', 'names of workspaces that one does not act in at the moment');
+	('my_workspaces', 'names of workspaces that one does not act in at the moment'),
+	('members', 'addresses of accounts, which show themselves to nobody else'),
+	('staff_list', 'the same');
 -- SECURITY DEFINER functions that do not ask the gate or whether it is the operator
 CREATE TEMP TABLE ungated (name text, reason text);
 -- policies of another shape than the measured one
