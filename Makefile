@@ -39,6 +39,8 @@ SQL_PARTS = \
 	sql/billing_period.sql \
 	sql/key_limit.sql \
 	sql/usage.sql \
+	sql/close_period.sql \
+	sql/activity_import.sql \
 	sql/price_plan.sql \
 	sql/workspace_lifecycle.sql \
 	sql/partner.sql \
@@ -52,6 +54,7 @@ REGRESS = \
 	permission \
 	lint \
 	usage \
+	billing_period \
 	input \
 	price_plan \
 	key_limit

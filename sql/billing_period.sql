@@ -84,7 +84,7 @@ SELECT pg_catalog.pg_extension_config_dump('partner_portal.usage_period', '');
 CREATE FUNCTION partner_portal.check_time_zone(time_zone text) RETURNS text
 	LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_check_time_zone';
 COMMENT ON FUNCTION partner_portal.check_time_zone(text) IS
-'Returns its argument if it is a name of the IANA time zone database that the server knows, in that spelling; 22023 if not: abbreviations, POSIX strings and names that AT TIME ZONE reads as abbreviations (CET, EST) are not.';
+'Returns the name of a zone as the IANA time zone database spells it; 22023 if the server does not know it: abbreviations, POSIX strings and names that AT TIME ZONE reads as abbreviations (CET, EST) are none.';
 REVOKE ALL ON FUNCTION partner_portal.check_time_zone(text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.billing_period_bounds(anchor_date date, billing_step text, time_zone text, at timestamptz,
@@ -176,6 +176,27 @@ $$;
 COMMENT ON FUNCTION partner_portal.open_periods(bigint, timestamptz) IS 'Opens every missing period of a workspace up to an instant; internal.';
 REVOKE ALL ON FUNCTION partner_portal.open_periods(bigint, timestamptz) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.add_earlier_periods(workspace_id bigint, since timestamptz) RETURNS void
+	LANGUAGE sql
+	BEGIN ATOMIC
+		WITH moved AS (
+			UPDATE partner_portal.billing_period p SET previous_end = p.period_start
+			WHERE p.workspace_id = add_earlier_periods.workspace_id AND p.previous_end IS NULL AND p.period_start > add_earlier_periods.since
+			RETURNING p.workspace_id, p.period_start, p.partner_key)
+		INSERT INTO partner_portal.billing_period (workspace_id, period_start, period_end, previous_end, label, time_zone, partner_key)
+		SELECT w.workspace_id, f.period_start, least(f.period_end, moved.period_start),
+			CASE WHEN f.period_start > first.period_start THEN f.period_start END,
+			partner_portal.period_label(f.period_start, least(f.period_end, moved.period_start), w.time_zone), w.time_zone, moved.partner_key
+		FROM moved
+		JOIN partner_portal.workspace w ON w.workspace_id = moved.workspace_id
+		CROSS JOIN LATERAL partner_portal.billing_period_bounds(w.anchor_date, w.billing_step, w.time_zone, add_earlier_periods.since) first
+		CROSS JOIN LATERAL partner_portal.billing_periods(w.anchor_date, w.billing_step, w.time_zone, first.period_start, moved.period_start) f
+		WHERE f.period_start < moved.period_start;
+	END;
+COMMENT ON FUNCTION partner_portal.add_earlier_periods(bigint, timestamptz) IS
+'Opens the periods from an instant before a workspace''s first one up to it, so that imported history is measured and listed; internal.';
+REVOKE ALL ON FUNCTION partner_portal.add_earlier_periods(bigint, timestamptz) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.workspace_schedule() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -183,12 +204,12 @@ BEGIN
 		IF partner_portal.restoring_session() THEN
 			RETURN NEW;
 		END IF;
-		PERFORM partner_portal.check_time_zone(NEW.time_zone);
+		NEW.time_zone := partner_portal.check_time_zone(NEW.time_zone);
 		NEW.anchor_date := coalesce(NEW.anchor_date, (NEW.created_at AT TIME ZONE NEW.time_zone)::date);
 		RETURN NEW;
 	END IF;
 	IF NEW.time_zone IS DISTINCT FROM OLD.time_zone THEN
-		PERFORM partner_portal.check_time_zone(NEW.time_zone);
+		NEW.time_zone := partner_portal.check_time_zone(NEW.time_zone);
 	END IF;
 	-- What has begun keeps the schedule and the partner it began with.
 	IF OLD.deleted_at IS NULL THEN

@@ -157,5 +157,59 @@ COMMENT ON FUNCTION partner_portal.usage(bigint, tstzrange, timestamptz) IS
 'Measures of a workspace over a period [start, end), one row per kind and one in total (kind NULL). period NULL is the current one; known_at NULL is now, what this transaction did included. A key still active counts as active up to the end of the period. 22023 period empty or unbounded, 22008 outside the years 1900 to 2999; 42501, P0002 as authorize().';
 REVOKE ALL ON FUNCTION partner_portal.usage(bigint, tstzrange, timestamptz) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.csv_field(value text) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN CASE WHEN value ~ '[",\r\n]|^\s|\s$' THEN '"' || replace(value, '"', '""') || '"' ELSE coalesce(value, '') END;
+COMMENT ON FUNCTION partner_portal.csv_field(text) IS 'A value as a field of a CSV line (RFC 4180): quoted where it must be, NULL empty.';
+REVOKE ALL ON FUNCTION partner_portal.csv_field(text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.usage_csv(workspace_id bigint, period tstzrange DEFAULT NULL) RETURNS text
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	asked tstzrange;
+	lines text;
+BEGIN
+	PERFORM partner_portal.authorize('read', usage_csv.workspace_id);
+	asked := coalesce(usage_csv.period, partner_portal.find_period(usage_csv.workspace_id, now()));
+	PERFORM partner_portal.check_period(asked);
+	PERFORM partner_portal.check_period_visible(usage_csv.workspace_id, asked);
+	WITH zone AS (
+		SELECT coalesce(p.time_zone, w.time_zone) AS time_zone
+		FROM partner_portal.workspace w
+		LEFT JOIN partner_portal.billing_period p ON p.workspace_id = w.workspace_id
+			AND p.period_start <= lower(asked) AND p.period_end > lower(asked)
+		WHERE w.workspace_id = usage_csv.workspace_id
+	), stretch AS (
+		SELECT h.key_id, h.kind, h.account_id, h.active_from, h.active_until
+		FROM partner_portal.key_history h
+		WHERE h.workspace_id = usage_csv.workspace_id AND h.active_until > lower(asked) AND h.active_from < upper(asked)
+		UNION ALL
+		SELECT k.key_id, k.kind, k.account_id, k.activated_at, NULL
+		FROM partner_portal.security_key k
+		WHERE k.workspace_id = usage_csv.workspace_id AND k.status = 'active' AND k.activated_at < upper(asked)
+	), line AS (
+		SELECT s.key_id, min(s.kind) AS kind, (array_agg(s.account_id ORDER BY s.active_from DESC))[1] AS account_id,
+			count(*) AS stretches, min(s.active_from) AS active_from, max(coalesce(s.active_until, 'infinity')) AS active_until,
+			partner_portal.measure_stretches(lower(asked), upper(asked), z.time_zone, s.key_id, s.account_id, s.active_from, s.active_until) AS m
+		FROM stretch s CROSS JOIN zone z
+		GROUP BY s.key_id
+	)
+	SELECT string_agg(concat_ws(',', l.key_id, l.kind, partner_portal.csv_field(k.serial), partner_portal.csv_field(k.label),
+			partner_portal.csv_field(a.email), l.stretches,
+			to_char(l.active_from AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+			CASE WHEN isfinite(l.active_until) THEN to_char(l.active_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') ELSE '' END,
+			(l.m).key_days, (l.m).key_seconds) || E'\r\n', '' ORDER BY l.key_id)
+	INTO lines
+	FROM line l
+	LEFT JOIN partner_portal.security_key k ON k.workspace_id = usage_csv.workspace_id AND k.key_id = l.key_id
+	LEFT JOIN partner_portal.account a ON a.account_id = l.account_id;
+	RETURN E'key_id,kind,serial,label,holder,stretches,active_from,active_until,key_days,key_seconds\r\n' || coalesce(lines, '');
+END
+$$;
+COMMENT ON FUNCTION partner_portal.usage_csv(bigint, tstzrange) IS
+'One line per key that was active in a period (NULL is the current one): RFC 4180 with a header and CRLF, times in UTC, active_until empty while it is active; serial and label are empty for a deleted key, holder is the last one''s e-mail. Texts are as people wrote them: what opens the file must not run them as formulas.';
+REVOKE ALL ON FUNCTION partner_portal.usage_csv(bigint, tstzrange) FROM PUBLIC;
+
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
+	('application', 'EXECUTE', 'FUNCTION partner_portal.usage_csv(bigint, tstzrange)'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.usage(bigint, tstzrange, timestamptz)');

@@ -100,25 +100,26 @@ pp_time_zone(const char *name)
 }
 
 /*
- * check_time_zone(text) returns its argument if it is a name of the IANA time
- * zone database as pg_timezone_names has it, in that spelling.  POSIX strings
- * ("XYZ5") always have a digit, so only names with one are looked up there.
+ * check_time_zone(text) returns the name of a zone as the IANA time zone
+ * database spells it; 22023 if pg_timezone_names does not have it.  POSIX
+ * strings ("XYZ5") always have a digit, so only names with one are looked up
+ * there.
  */
 Datum
 partner_portal_check_time_zone(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	pg_tz	   *zone = pp_time_zone(name);
+	char	   *given = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	pg_tz	   *zone = pp_time_zone(given);
+	const char *name = pg_get_timezone_name(zone);
 
-	if (!pg_tz_acceptable(zone) ||
-		strcmp(pg_get_timezone_name(zone), name) != 0)
-		zone_error(name);
+	if (!pg_tz_acceptable(zone))
+		zone_error(given);
 	for (int i = 0; ambiguous_zones[i] != NULL; i++)
 		if (strcmp(name, ambiguous_zones[i]) == 0)
-			zone_error(name);
+			zone_error(given);
 	if (strpbrk(name, "0123456789") != NULL && !zone_is_listed(name))
-		zone_error(name);
-	PG_RETURN_DATUM(PG_GETARG_DATUM(0));
+		zone_error(given);
+	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 
 /*
