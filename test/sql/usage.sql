@@ -9,8 +9,6 @@ INSERT INTO partner_portal.workspace (company_name, slug, time_zone, anchor_date
 	('Zurich AG', 'zurich', 'Europe/Zurich', '2025-10-01', '2025-10-01 00:00+02', '2025-10-01 00:00+02'),
 	('Apia Ltd', 'apia', 'Pacific/Apia', '2011-12-15', '2011-12-15 00:00-10', '2011-12-15 00:00-10'),
 	('Empty', 'empty', 'UTC', '2026-01-01', '2026-01-01 00:00+00', '2026-01-01 00:00+00');
-INSERT INTO partner_portal.workspace_usage (workspace_id, partner_key) SELECT workspace_id, partner_key FROM partner_portal.workspace
-ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO NOTHING;
 SET partner_portal.restoring = on;
 INSERT INTO partner_portal.key_history (workspace_id, key_id, kind, account_id, active_from, active_until, recorded_at, partner_key) VALUES
 	(1, 101, 'smartphone', 1, '2026-01-15 00:00+00', '2026-02-10 00:00+00', '2026-01-15 00:00+00', 0),
