@@ -10,6 +10,10 @@ OBJS = \
 	src/guc.o \
 	src/identity.o \
 	src/login.o \
+	src/token.o \
+	src/jwks.o \
+	src/signature.o \
+	src/json.o \
 	src/acl_cache.o \
 	src/permission.o \
 	src/restoring.o \
@@ -50,6 +54,7 @@ SQL_PARTS = \
 
 REGRESS = \
 	install \
+	token \
 	authorize \
 	permission \
 	lint \

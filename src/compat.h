@@ -39,4 +39,20 @@
 	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL)
 #endif
 
+/* Actions of the JSON parser return a verdict from 16, the lexer takes one more argument from 17. */
+#if PG_VERSION_NUM >= 160000
+#define PP_JSON_ACTION		JsonParseErrorType
+#define PP_JSON_CONTINUE	return JSON_SUCCESS
+#else
+#define PP_JSON_ACTION		void
+#define PP_JSON_CONTINUE	return
+#endif
+#if PG_VERSION_NUM >= 170000
+#define pp_json_lexer(text, length) \
+	makeJsonLexContextCstringLen(NULL, (text), (length), GetDatabaseEncoding(), true)
+#else
+#define pp_json_lexer(text, length) \
+	makeJsonLexContextCstringLen((text), (length), GetDatabaseEncoding(), true)
+#endif
+
 #endif							/* PP_COMPAT_H */

@@ -14,26 +14,26 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/skey.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/formatting.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "partner_portal.h"
 
+PG_FUNCTION_INFO_V1(partner_portal_login);
 PG_FUNCTION_INFO_V1(partner_portal_login_as);
 PG_FUNCTION_INFO_V1(partner_portal_login_role);
 PG_FUNCTION_INFO_V1(partner_portal_act_in);
@@ -78,6 +78,8 @@ find_row(const char *table, const char *index, ScanKey keys, int nkeys,
 	IndexScanDesc scan = pp_index_beginscan(heap_rel, index_rel, snapshot, nkeys);
 	bool		found;
 
+	for (int i = 0; i < nkeys; i++)
+		keys[i].sk_collation = index_rel->rd_indcollation[keys[i].sk_attno - 1];
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	found = index_getnext_slot(scan, ForwardScanDirection, slot);
 	if (found && reader != NULL)
@@ -91,13 +93,13 @@ find_row(const char *table, const char *index, ScanKey keys, int nkeys,
 }
 
 /*
- * key_is makes one equality of an index lookup.
+ * key_is makes one equality of an index lookup; find_row() adds the collation.
  */
 static void
 key_is(ScanKey key, AttrNumber column, RegProcedure equal, Datum value)
 {
 	ScanKeyEntryInitialize(key, 0, column, BTEqualStrategyNumber, InvalidOid,
-						   C_COLLATION_OID, equal, value);
+						   InvalidOid, equal, value);
 }
 
 /*
@@ -144,29 +146,32 @@ read_account_id(TupleTableSlot *slot, void *result)
 }
 
 /*
- * read_accepted tells whether a membership has been accepted.
+ * read_until takes the end of a revocation.
  */
 static void
-read_accepted(TupleTableSlot *slot, void *result)
+read_until(TupleTableSlot *slot, void *result)
 {
 	bool		isnull;
 
-	(void) column_value(slot, "accepted_at", &isnull);
-	*(bool *) result = !isnull;
+	*(TimestampTz *) result = DatumGetTimestampTz(column_value(slot, "until", &isnull));
 }
 
 /*
- * is_member tells whether an account is an accepted member of a workspace.
+ * is_member tells whether one may act in a workspace by an account's membership.
  */
 static bool
 is_member(int64 account_id, int64 workspace_id)
 {
-	ScanKeyData keys[2];
-	bool		accepted = false;
+	const PpAccess *access = pp_access_of(account_id);
 
-	key_is(&keys[0], 1, F_INT8EQ, Int64GetDatum(workspace_id));
-	key_is(&keys[1], 2, F_INT8EQ, Int64GetDatum(account_id));
-	return find_row("member", "member_pkey", keys, 2, read_accepted, &accepted) && accepted;
+	for (int i = 0; access != NULL && i < access->n_memberships; i++)
+	{
+		const PpMembership *membership = &access->memberships[i];
+
+		if (membership->workspace.workspace_id == workspace_id)
+			return membership->accepted && !membership->workspace.deleted;
+	}
+	return false;
 }
 
 /*
@@ -182,6 +187,119 @@ sign_in(int64 account_id, int64 workspace_id, TimestampTz expires_at)
 	identity.expires_at = expires_at;
 	pp_identity_set(&identity);
 	return account_id;
+}
+
+/*
+ * is_revoked tells whether a token has been revoked by its "jti".
+ */
+static bool
+is_revoked(const char *token_id)
+{
+	ScanKeyData key;
+	TimestampTz until;
+
+	if (token_id == NULL)
+		return false;
+	key_is(&key, 1, F_TEXTEQ, CStringGetTextDatum(token_id));
+	return find_row("revoked_token", "revoked_token_pkey", &key, 1, read_until, &until) &&
+		until > GetCurrentStatementStartTimestamp();
+}
+
+/*
+ * linked_account finds the account that an issuer's subject is linked to.
+ */
+static bool
+linked_account(const PpClaims *claims, int64 *account_id)
+{
+	ScanKeyData keys[2];
+
+	if (claims->issuer == NULL || claims->subject == NULL)
+		return false;
+	key_is(&keys[0], 1, F_TEXTEQ, CStringGetTextDatum(claims->issuer));
+	key_is(&keys[1], 2, F_TEXTEQ, CStringGetTextDatum(claims->subject));
+	return find_row("account_identity", "account_identity_pkey", keys, 2,
+					read_account_id, account_id);
+}
+
+/*
+ * account_of_claims finds whom a verified token stands for: the linked account,
+ * else what partner_portal.subject_claim says.
+ */
+static bool
+account_of_claims(const PpClaims *claims, Account *account)
+{
+	ScanKeyData key;
+	int64		account_id;
+
+	if (linked_account(claims, &account_id))
+		return account_by_id(account_id, account);
+	if (pp_subject_claim == PP_SUBJECT_EMAIL)
+	{
+		char	   *email;
+
+		if (claims->email == NULL || !claims->email_verified)
+			return false;
+		email = asc_tolower(claims->email, strlen(claims->email));
+		key_is(&key, 1, F_TEXTEQ, CStringGetTextDatum(email));
+		return find_row("account", "account_email_key", &key, 1, read_account, account);
+	}
+	return claims->subject != NULL && pp_parse_id(claims->subject, &account_id) &&
+		account_by_id(account_id, account);
+}
+
+/*
+ * sign_in_by_token verifies a token and makes its account the identity; false
+ * if it is not valid.
+ */
+static bool
+sign_in_by_token(const char *token, size_t length, int64 *account_id)
+{
+	PpClaims	claims;
+	Account		account;
+
+	if (!pp_token_verify(token, length, &claims) ||
+		is_revoked(claims.token_id) ||
+		!account_of_claims(&claims, &account) || !account.usable)
+		return false;
+	if (account.tokens_not_before != DT_NOBEGIN &&
+		(!claims.has_issued_at || claims.issued_at < account.tokens_not_before))
+		return false;
+	if (claims.workspace_id != 0 && !is_member(account.account_id, claims.workspace_id))
+		return false;
+	*account_id = sign_in(account.account_id, claims.workspace_id, claims.expires_at);
+	return true;
+}
+
+/*
+ * login(token) signs in the account of a JSON Web Token.  There is one answer
+ * to every bad token.  Neither the log nor a context line is to quote it.
+ */
+Datum
+partner_portal_login(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback *callbacks = error_context_stack;
+	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "partner_portal token",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+	bool		done = false;
+	int64		account_id = 0;
+
+	error_context_stack = NULL;
+	if (!PG_ARGISNULL(0))
+	{
+		text	   *token = PG_GETARG_TEXT_PP(0);
+
+		done = sign_in_by_token(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token), &account_id);
+	}
+	if (!done)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("invalid token"),
+				 errhidestmt(true), errhidecontext(true)));
+	error_context_stack = callbacks;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	PG_RETURN_INT64(account_id);
 }
 
 /*

@@ -139,4 +139,92 @@ extern int64 pp_to_minor(Numeric numerator, int64 denominator, int digits);
 extern pg_tz *pp_time_zone(const char *name);
 extern void pp_check_instant(TimestampTz at);
 
+/* in json.c: JSON from outside as a tree */
+typedef enum PpJsonKind
+{
+	PP_JSON_NULL,
+	PP_JSON_TRUE,
+	PP_JSON_FALSE,
+	PP_JSON_NUMBER,
+	PP_JSON_STRING,
+	PP_JSON_ARRAY,
+	PP_JSON_OBJECT,
+	PP_JSON_AMBIGUOUS			/* a name that an object has twice */
+} PpJsonKind;
+
+typedef struct PpJson
+{
+	PpJsonKind	kind;
+	char	   *name;			/* of a member; NULL elsewhere */
+	char	   *text;			/* of a scalar; a string is unescaped */
+	struct PpJson *first;		/* of a container; the others follow by next */
+	struct PpJson *last;
+	struct PpJson *next;
+} PpJson;
+
+extern PpJson *pp_json_parse(const char *utf8, size_t length);
+extern const PpJson *pp_json_member(const PpJson *object, const char *name);
+extern bool pp_json_string(const PpJson *object, const char *name, const char **text);
+
+/* in signature.c: a key, and what it signed */
+struct evp_pkey_st;
+
+typedef enum PpAlgorithm
+{
+	PP_HS256,
+	PP_EDDSA,
+	PP_ES256,
+	PP_RS256
+} PpAlgorithm;
+
+typedef struct PpKey
+{
+	PpAlgorithm algorithm;
+	char	   *id;				/* "kid"; NULL if it has none */
+	uint8	   *secret;			/* HS256 */
+	size_t		secret_length;
+	struct evp_pkey_st *pkey;	/* the others */
+} PpKey;
+
+extern const char *pp_algorithm_name(PpAlgorithm algorithm);
+extern bool pp_key_read(PpKey *key, const PpJson *jwk, const char **problem);
+extern void pp_key_forget(PpKey *key);
+extern bool pp_key_verify(const PpKey *key, const uint8 *data, size_t length,
+						  const uint8 *signature, size_t signature_length);
+
+/* in jwks.c: the keys that sign tokens */
+typedef struct PpKeySet
+{
+	int			nkeys;
+	PpKey	   *keys;
+	uint64		generation;		/* another one whenever the keys may differ */
+} PpKeySet;
+
+extern const PpKeySet *pp_key_set(void);
+
+/* in token.c: JSON Web Tokens */
+typedef struct PpTokenPart
+{
+	const char *text;
+	size_t		length;
+} PpTokenPart;
+
+typedef struct PpClaims
+{
+	const char *issuer;			/* text is NULL where the claim is absent */
+	const char *subject;
+	const char *token_id;
+	const char *email;
+	bool		email_verified;
+	bool		has_issued_at;
+	TimestampTz issued_at;
+	TimestampTz expires_at;		/* with the clock skew */
+	int64		workspace_id;	/* 0 is none */
+} PpClaims;
+
+extern bool pp_base64url_decode(const char *text, size_t length, uint8 *bytes, size_t *bytes_length);
+extern bool pp_token_split(const char *token, size_t length, PpTokenPart parts[3]);
+extern bool pp_parse_id(const char *text, int64 *id);
+extern bool pp_token_verify(const char *token, size_t length, PpClaims *claims);
+
 #endif							/* PARTNER_PORTAL_H */
