@@ -63,7 +63,8 @@ REGRESS = \
 	input \
 	price_plan \
 	key_limit
-ISOLATION =
+ISOLATION = \
+	revoke_read
 # On 15 pg_regress looks in --outputdir first, where sql/ would be the extension's own parts, and in
 # --inputdir for expected/, which is why test/expected is a link.
 REGRESS_OPTS = --inputdir=test --outputdir=test
