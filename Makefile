@@ -16,6 +16,7 @@ OBJS = \
 	src/json.o \
 	src/acl_cache.o \
 	src/permission.o \
+	src/explain_access.o \
 	src/restoring.o \
 	src/billing_period.o \
 	src/usage.o \
@@ -39,6 +40,7 @@ SQL_PARTS = \
 	sql/member.sql \
 	sql/permission_signal.sql \
 	sql/my_workspaces.sql \
+	sql/explain_access.sql \
 	sql/security_key.sql \
 	sql/billing_period.sql \
 	sql/key_limit.sql \
@@ -57,6 +59,7 @@ REGRESS = \
 	token \
 	authorize \
 	permission \
+	explain_access \
 	lint \
 	usage \
 	billing_period \

@@ -123,12 +123,26 @@ extern bool pp_workspace(int64 workspace_id, PpWorkspace *workspace);
 extern const PpAccess *pp_access_of(int64 account_id);
 
 /* in permission.c: what the identity may do */
+typedef struct PpPermission
+{
+	const char *name;
+	PpStanding	who;			/* beside the operator, who has every one */
+} PpPermission;
+
+extern const PpPermission *pp_permission(int n);
+extern bool pp_membership_counts(const PpMembership *membership);
+extern const PpMembership *pp_acting_membership(const PpAccess *access,
+												const PpIdentity *identity);
+extern PpStanding pp_standing_by(const PpAccess *access, const PpMembership *acting,
+								 const PpWorkspace *workspace);
 extern bool pp_is_operator(void);
 extern int64 pp_account_id(void);
 extern int64 pp_acting_workspace(void);
 extern PpStanding pp_standing(int64 workspace_id);
 extern bool pp_may(const char *permission, int64 workspace_id);
 extern void pp_authorize(const char *permission, int64 workspace_id);
+extern void pp_require_somebody(void);
+extern void pp_workspace_not_found(int64 workspace_id) pg_attribute_noreturn();
 
 /* in restoring.c: whether this session loads a dump */
 extern bool pp_restoring(void);

@@ -25,13 +25,6 @@
 
 #include "partner_portal.h"
 
-/* A permission, and who has it beside the operator; spec, section 2. */
-typedef struct Permission
-{
-	const char *name;
-	PpStanding	who;
-} Permission;
-
 #define O	PP_OWNER
 #define A	PP_ADMINISTRATOR
 #define M	PP_MEMBER
@@ -39,7 +32,8 @@ typedef struct Permission
 #define AO	PP_ACCOUNT_OWNER
 #define SA	PP_SYSTEM_ADMINISTRATOR
 
-static const Permission permissions[] = {
+/* The matrix of the specification's section 2. */
+static const PpPermission permissions[] = {
 	{"read", O | A | M | P | AO | SA | PP_GRANT_READ},
 	{"manage_keys", O | A | P | SA | PP_GRANT_MANAGE},
 	{"set_limit", P},
@@ -81,7 +75,7 @@ PG_FUNCTION_INFO_V1(partner_portal_authorize);
 /*
  * find_permission returns the permission of that name, or NULL.
  */
-static const Permission *
+static const PpPermission *
 find_permission(const char *name, int length)
 {
 	for (int i = 0; i < lengthof(permissions); i++)
@@ -92,9 +86,19 @@ find_permission(const char *name, int length)
 }
 
 /*
+ * pp_permission returns the nth permission, counted from 0, or NULL after the
+ * last one.
+ */
+const PpPermission *
+pp_permission(int n)
+{
+	return n < lengthof(permissions) ? &permissions[n] : NULL;
+}
+
+/*
  * find_permission_text is find_permission for an SQL text.
  */
-static const Permission *
+static const PpPermission *
 find_permission_text(const text *name)
 {
 	return find_permission(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
@@ -103,10 +107,10 @@ find_permission_text(const text *name)
 /*
  * get_permission is find_permission for those who must know what they ask.
  */
-static const Permission *
+static const PpPermission *
 get_permission(const char *name)
 {
-	const Permission *permission = find_permission(name, strlen(name));
+	const PpPermission *permission = find_permission(name, strlen(name));
 
 	if (permission == NULL)
 		ereport(ERROR,
@@ -134,20 +138,20 @@ current_access(const PpIdentity **identity)
 }
 
 /*
- * counts tells whether one may act by a membership.
+ * pp_membership_counts tells whether one may act by a membership.
  */
-static bool
-counts(const PpMembership *membership)
+bool
+pp_membership_counts(const PpMembership *membership)
 {
 	return membership->accepted && !membership->workspace.deleted;
 }
 
 /*
- * acting_membership returns the membership by which one acts: the one chosen
+ * pp_acting_membership returns the membership by which one acts: the one chosen
  * if it still counts, or the only one that counts; else NULL.
  */
-static const PpMembership *
-acting_membership(const PpAccess *access, const PpIdentity *identity)
+const PpMembership *
+pp_acting_membership(const PpAccess *access, const PpIdentity *identity)
 {
 	const PpMembership *only = NULL;
 
@@ -155,7 +159,7 @@ acting_membership(const PpAccess *access, const PpIdentity *identity)
 	{
 		const PpMembership *membership = &access->memberships[i];
 
-		if (!counts(membership))
+		if (!pp_membership_counts(membership))
 			continue;
 		if (identity->workspace_id == membership->workspace.workspace_id)
 			return membership;
@@ -170,7 +174,7 @@ acting_membership(const PpAccess *access, const PpIdentity *identity)
 }
 
 /*
- * current_acting is acting_membership of the identity; NULL for nobody too.
+ * current_acting is pp_acting_membership of the identity; NULL for nobody too.
  */
 static const PpMembership *
 current_acting(const PpAccess **access)
@@ -178,7 +182,7 @@ current_acting(const PpAccess **access)
 	const PpIdentity *identity;
 
 	*access = current_access(&identity);
-	return *access == NULL ? NULL : acting_membership(*access, identity);
+	return *access == NULL ? NULL : pp_acting_membership(*access, identity);
 }
 
 /*
@@ -221,11 +225,11 @@ staff_of(const PpAccess *access, int64 partner_key, int64 from, int *n)
 }
 
 /*
- * standing_by returns how one stands to a workspace while acting by the given
+ * pp_standing_by returns how one stands to a workspace while acting by the given
  * membership.
  */
-static PpStanding
-standing_by(const PpAccess *access, const PpMembership *acting, const PpWorkspace *workspace)
+PpStanding
+pp_standing_by(const PpAccess *access, const PpMembership *acting, const PpWorkspace *workspace)
 {
 	PpStanding	standing = 0;
 	const PpStaff *staff;
@@ -257,7 +261,7 @@ pp_standing(int64 workspace_id)
 
 	if (acting == NULL || !pp_workspace(workspace_id, &workspace))
 		return 0;
-	return standing_by(access, acting, &workspace);
+	return pp_standing_by(access, acting, &workspace);
 }
 
 /*
@@ -307,7 +311,7 @@ pp_acting_workspace(void)
 bool
 pp_may(const char *name, int64 workspace_id)
 {
-	const Permission *permission = get_permission(name);
+	const PpPermission *permission = get_permission(name);
 	PpWorkspace workspace;
 
 	if (pp_is_operator())
@@ -316,14 +320,40 @@ pp_may(const char *name, int64 workspace_id)
 }
 
 /*
+ * pp_require_somebody raises unless somebody is signed in, or it is the
+ * operator.
+ */
+void
+pp_require_somebody(void)
+{
+	if (pp_account_id() == 0 && !pp_is_operator())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("nobody is signed in"),
+				 errhint("Sign in with partner_portal.login().")));
+}
+
+/*
+ * pp_workspace_not_found raises for a workspace that is absent, or not visible,
+ * in the same words.
+ */
+void
+pp_workspace_not_found(int64 workspace_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("workspace %lld not found", (long long) workspace_id)));
+}
+
+/*
  * pp_authorize returns when the identity has a permission on a workspace, and
- * raises otherwise.  What is not visible and what is not there are refused in
- * the same words.
+ * raises otherwise; with the operator's power, only when there is no such
+ * workspace.
  */
 void
 pp_authorize(const char *name, int64 workspace_id)
 {
-	const Permission *permission = get_permission(name);
+	const PpPermission *permission = get_permission(name);
 	PpStanding	standing = 0;
 	PpWorkspace workspace;
 
@@ -334,17 +364,11 @@ pp_authorize(const char *name, int64 workspace_id)
 	}
 	else
 	{
-		if (pp_account_id() == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("nobody is signed in"),
-					 errhint("Sign in with partner_portal.login().")));
+		pp_require_somebody();
 		standing = pp_standing(workspace_id);
 	}
 	if (standing == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("workspace %lld not found", (long long) workspace_id)));
+		pp_workspace_not_found(workspace_id);
 	if ((standing & permission->who) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -368,11 +392,7 @@ partner_portal_authorize(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 	{
 		(void) get_permission(permission);
-		if (!pp_is_operator() && pp_account_id() == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("nobody is signed in"),
-					 errhint("Sign in with partner_portal.login().")));
+		pp_require_somebody();
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("workspace_id must not be null"),
@@ -457,12 +477,12 @@ partner_portal_looks_after(PG_FUNCTION_ARGS)
 Datum
 partner_portal_own_workspace(PG_FUNCTION_ARGS)
 {
-	const Permission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
+	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
 	const PpAccess *access;
 	const PpMembership *acting = current_acting(&access);
 
 	if (permission == NULL || acting == NULL ||
-		(standing_by(access, acting, &acting->workspace) & permission->who) == 0)
+		(pp_standing_by(access, acting, &acting->workspace) & permission->who) == 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(acting->workspace.workspace_id);
 }
@@ -475,7 +495,7 @@ partner_portal_own_workspace(PG_FUNCTION_ARGS)
 Datum
 partner_portal_granted_workspaces(PG_FUNCTION_ARGS)
 {
-	const Permission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
+	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
 	const PpAccess *access;
 	const PpMembership *acting = current_acting(&access);
 	const PpStaff *staff;
