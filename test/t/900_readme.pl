@@ -101,7 +101,10 @@ for my $i (0 .. $#blocks)
 # The reference is what the comments in the database say.
 is($node->psql('readme', slurp_file('test/reference.sql'), on_error_stop => 1, stdout => \my $reference), 0,
 	'the reference can be made');
-is($reference . "\n", slurp_file('doc/reference.md'), 'doc/reference.md is what "make reference" makes');
+my %made = map { $_ => 1 } split /\n/, $reference;
+my %kept = map { $_ => 1 } split /\n/, slurp_file('doc/reference.md');
+is(join('', map { substr($_, 0, 100) . "\n" } sort grep { !($made{$_} && $kept{$_}) } keys %made, keys %kept),
+	'', 'doc/reference.md is what "make reference" makes');
 
 $node->stop;
 done_testing();
