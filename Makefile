@@ -28,7 +28,15 @@ OBJS = \
 	src/key_history.o \
 	src/key_settle.o \
 	src/key_limit.o \
-	src/usage_counter.o
+	src/usage_counter.o \
+	src/outbox.o \
+	src/secrets.o \
+	src/webhook.o \
+	src/mail_format.o \
+	src/delivery_address.o \
+	src/delivery_curl.o \
+	src/delivery_queue.o \
+	src/delivery_engine.o
 
 # The install script is these parts, in dependency order.
 SQL_PARTS = \
@@ -41,6 +49,9 @@ SQL_PARTS = \
 	sql/permission_signal.sql \
 	sql/my_workspaces.sql \
 	sql/explain_access.sql \
+	sql/notification.sql \
+	sql/webhook.sql \
+	sql/delivery.sql \
 	sql/security_key.sql \
 	sql/billing_period.sql \
 	sql/key_limit.sql \
@@ -61,6 +72,8 @@ REGRESS = \
 	permission \
 	explain_access \
 	lint \
+	mail_format \
+	delivery_address \
 	usage \
 	billing_period \
 	input \
@@ -84,7 +97,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): src/partner_portal.h src/compat.h src/security_key.h
+$(OBJS): src/partner_portal.h src/compat.h src/security_key.h src/delivery.h
 
 sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS) Makefile
 	cat $(SQL_PARTS) > $@

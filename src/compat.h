@@ -55,4 +55,11 @@
 	makeJsonLexContextCstringLen((text), (length), GetDatabaseEncoding(), true)
 #endif
 
+/* 17 lets a resource owner free wait event sets; ours are freed by hand. */
+#if PG_VERSION_NUM >= 170000
+#define pp_create_wait_event_set(nevents)	CreateWaitEventSet(NULL, (nevents))
+#else
+#define pp_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, (nevents))
+#endif
+
 #endif							/* PP_COMPAT_H */

@@ -10,6 +10,7 @@
 
 #include "utils/guc.h"
 
+#include "delivery.h"
 #include "partner_portal.h"
 
 char	   *pp_jwks_file = NULL;
@@ -21,6 +22,13 @@ bool		pp_restoring_setting = false;
 bool		pp_allow_drop = false;
 char	   *pp_workspace_url = NULL;
 char	   *pp_link_base_url = NULL;
+char	   *pp_smtp_url = NULL;
+char	   *pp_smtp_from = NULL;
+char	   *pp_secrets_file = NULL;
+char	   *pp_ca_file = NULL;
+char	   *pp_allow_cidr = NULL;
+char	   *pp_databases = NULL;
+bool		pp_enabled = true;
 
 static const struct config_enum_entry subject_claim_options[] = {
 	{"account_id", PP_SUBJECT_ACCOUNT_ID, false},
@@ -38,6 +46,90 @@ define_string(const char *name, const char *description, const char *detail,
 {
 	DefineCustomStringVariable(name, description, detail, variable, boot_value,
 							   context, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+}
+
+/*
+ * check_smtp_url accepts smtp:// or smtps:// with a host, and nothing else: no
+ * user, password or path.
+ */
+static bool
+check_smtp_url(char **newval, void **extra, GucSource source)
+{
+	const char *host = *newval;
+
+	if (*host == '\0')
+		return true;
+	if (strncmp(host, "smtp://", 7) == 0)
+		host += 7;
+	else if (strncmp(host, "smtps://", 8) == 0)
+		host += 8;
+	else
+	{
+		GUC_check_errdetail("It begins with smtp:// or smtps://.");
+		return false;
+	}
+	if (*host == '\0' || strlen(host) > 250 ||
+		host[strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_:[]")] != '\0')
+	{
+		GUC_check_errdetail("It has a host and perhaps a port; user and password stand in the secrets file.");
+		return false;
+	}
+	return true;
+}
+
+/*
+ * check_allow_cidr accepts a list of networks that the guard understands.
+ */
+static bool
+check_allow_cidr(char **newval, void **extra, GucSource source)
+{
+	const char *bad;
+	int			count;
+	PpAllowed  *allowed = pp_parse_allowed(*newval, &count, &bad);
+
+	free(allowed);
+	if (bad != NULL)
+	{
+		GUC_check_errdetail("Not understood: \"%.60s\". Entries look like 10.0.0.0/8, 127.0.0.1:8080 or [fd00::/8]:25.", bad);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * define_delivery_settings defines the settings of notifications.
+ */
+static void
+define_delivery_settings(void)
+{
+	DefineCustomStringVariable("partner_portal.smtp_url",
+							   "Mail relay, as smtp://host:port or smtps://host:port; empty lets mail wait.",
+							   "smtp:// demands STARTTLS, unless the host is an address in partner_portal.allow_cidr and needs no password.",
+							   &pp_smtp_url, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   check_smtp_url, NULL, NULL);
+	define_string("partner_portal.smtp_from",
+				  "Sender of mails, as address or Name <address>.",
+				  NULL, &pp_smtp_from, "", PGC_SIGHUP);
+	define_string("partner_portal.secrets_file",
+				  "File with the relay's password and the master keys of webhooks.",
+				  "Lines \"machine HOST login USER password PASSWORD\" and \"key NUMBER BASE64\" (32 bytes). Must be unreadable to others.",
+				  &pp_secrets_file, "", PGC_SIGHUP);
+	define_string("partner_portal.ca_file",
+				  "Certificates that peers are verified against; empty takes the system's.",
+				  NULL, &pp_ca_file, "", PGC_SIGHUP);
+	DefineCustomStringVariable("partner_portal.allow_cidr",
+							   "Private networks that deliveries may reach, also in clear; entries are cidr or cidr:port.",
+							   "Without it webhooks go to public addresses by https alone.",
+							   &pp_allow_cidr, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   check_allow_cidr, NULL, NULL);
+	define_string("partner_portal.databases",
+				  "Databases whose notifications the worker delivers, separated by commas.",
+				  "Needs partner_portal in shared_preload_libraries.",
+				  &pp_databases, "", PGC_SIGHUP);
+	DefineCustomBoolVariable("partner_portal.enabled",
+							 "Whether notifications are sent at all.",
+							 "Switch it off in a copy of a system that must stay silent.",
+							 &pp_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 /*
@@ -78,4 +170,5 @@ pp_define_settings(void)
 	define_string("partner_portal.link_base_url",
 				  "Address that links to people begin with (registration, invitations).",
 				  NULL, &pp_link_base_url, "https://portal.example.com", PGC_SUSET);
+	define_delivery_settings();
 }

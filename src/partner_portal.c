@@ -27,5 +27,6 @@ _PG_init(void)
 	pp_define_identity();
 	pp_identity_hooks();
 	pp_settle_hooks();
+	pp_outbox_init();
 	MarkGUCPrefixReserved(PP_SCHEMA);
 }

@@ -40,6 +40,13 @@ extern bool pp_restoring_setting;
 extern bool pp_allow_drop;
 extern char *pp_workspace_url;
 extern char *pp_link_base_url;
+extern char *pp_smtp_url;
+extern char *pp_smtp_from;
+extern char *pp_secrets_file;
+extern char *pp_ca_file;
+extern char *pp_allow_cidr;
+extern char *pp_databases;
+extern bool pp_enabled;
 
 enum
 {
@@ -240,5 +247,8 @@ extern bool pp_base64url_decode(const char *text, size_t length, uint8 *bytes, s
 extern bool pp_token_split(const char *token, size_t length, PpTokenPart parts[3]);
 extern bool pp_parse_id(const char *text, int64 *id);
 extern bool pp_token_verify(const char *token, size_t length, PpClaims *claims);
+
+/* in outbox.c: waking the worker when a transaction that owes something commits */
+extern void pp_outbox_init(void);
 
 #endif							/* PARTNER_PORTAL_H */

@@ -1,0 +1,198 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.h
+ *		What the files that deliver notifications share.
+ *
+ * A notification is one message owed to one destination: an address by mail,
+ * or a webhook endpoint.  A transfer is one attempt to send it.  An engine
+ * claims notifications, hands transfers to the network, and records how they
+ * ended; it runs in the background worker or in CALL deliver_notifications().
+ *
+ * What the network owns is malloc'ed: libcurl's callbacks must neither palloc
+ * nor ereport.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PP_DELIVERY_H
+#define PP_DELIVERY_H
+
+#include <sys/socket.h>
+
+#include "datatype/timestamp.h"
+#include "lib/stringinfo.h"
+
+/* Transfers under way at once, in all and to one destination. */
+#define PP_SLOTS				64
+#define PP_SLOTS_PER_DESTINATION 4
+
+/* What a transfer may take, in milliseconds. */
+#define PP_CONNECT_TIMEOUT		5000
+#define PP_HTTP_TIMEOUT			15000
+#define PP_SMTP_TIMEOUT			60000
+
+/* Caps in bytes: what is read of an answer, and what may be sent. */
+#define PP_ANSWER_MAX			(64 * 1024)
+#define PP_WEBHOOK_MAX			(64 * 1024)
+#define PP_MAIL_MAX				(1024 * 1024)
+
+#define PP_MAIL_DESTINATION		0	/* the relay; others are endpoint ids */
+
+typedef enum PpOutcome
+{
+	PP_DELIVERED,				/* the peer took it */
+	PP_RETRY,					/* not now: again by the schedule */
+	PP_AMBIGUOUS,				/* sent, but no verdict: again, same id */
+	PP_REFUSED,					/* never: the peer, or we, cannot take it */
+	PP_GONE,					/* never, and nothing else to this endpoint */
+	PP_CONFIGURATION,			/* the relay's or our settings' fault: the
+								 * destination waits, no attempt is counted */
+	PP_ABORTED					/* we stopped, or lack resources: no attempt is
+								 * counted */
+} PpOutcome;
+
+typedef struct PpTransfer
+{
+	int64		workspace_id;
+	int64		notification_id;
+	int64		destination;
+	bool		mail;
+
+	/* what to send */
+	char	   *url;
+	char	   *body;
+	size_t		body_length;
+	char	   *sender;			/* mail */
+	char	   *recipient;		/* mail */
+	char	   *headers[8];		/* webhook; NULL ends them */
+
+	/* how it ended */
+	PpOutcome	outcome;
+	int			code;			/* HTTP status or SMTP reply; 0 is none */
+	int			retry_after;	/* seconds asked for by the peer; 0 is none */
+	char		remote_ip[64];
+	char		error[256];
+
+	/* the network's own */
+	void	   *handle;
+	void	   *lists[2];
+	int			pool;
+	size_t		sent;
+	size_t		received;
+	int			last_reply;		/* SMTP */
+	bool		in_clear;		/* plain text: allowed addresses only */
+	bool		data_begun;		/* SMTP: 354 was seen */
+	bool		blocked;		/* the address guard said no */
+	bool		starved;		/* no file descriptor or memory for a socket */
+	char		curl_error[256];
+	struct PpTransfer *next;
+} PpTransfer;
+
+/* The relay, from smtp_url, smtp_from and the secrets file. */
+typedef struct PpRelay
+{
+	char		url[512];		/* with the name we greet with; "" is none */
+	char		host[256];
+	char		sender[330];	/* bare address */
+	char		sender_name[256];
+	char		user[256];
+	char		password[256];
+	bool		in_clear;		/* STARTTLS is not demanded */
+} PpRelay;
+
+typedef struct PpAllowed
+{
+	int			family;
+	int			bits;
+	int			port;			/* 0 is any */
+	unsigned char address[16];
+} PpAllowed;
+
+/* in delivery_address.c: which addresses may be connected to */
+extern PpAllowed *pp_parse_allowed(const char *list, int *count, const char **bad);
+extern bool pp_address_listed(const struct sockaddr *address, const PpAllowed *allowed, int count);
+extern bool pp_address_public(const struct sockaddr *address);
+extern bool pp_host_listed(const char *host, int port, const PpAllowed *allowed, int count);
+
+/* in delivery_curl.c: the network; nothing here raises an error */
+typedef struct PpNetwork PpNetwork;
+
+extern PpNetwork *pp_network_open(void);
+extern void pp_network_close(PpNetwork *network);
+extern int	pp_network_fd(PpNetwork *network);
+extern bool pp_network_configure(PpNetwork *network, const PpRelay *relay,
+								 const char *ca_file, const char *allowed_list);
+extern bool pp_network_add(PpNetwork *network, PpTransfer *transfer);
+extern void pp_network_run(PpNetwork *network);
+extern PpTransfer *pp_network_finished(PpNetwork *network);
+extern PpTransfer *pp_network_abort(PpNetwork *network);
+extern long pp_network_timeout(PpNetwork *network);
+extern int	pp_network_in_flight(PpNetwork *network);
+
+extern PpTransfer *pp_transfer_new(void);
+extern void pp_transfer_free(PpTransfer *transfer);
+extern bool pp_transfer_set(char **field, const char *value, size_t length);
+
+/* in mail_format.c */
+typedef struct PpMail
+{
+	const char *sender;
+	const char *sender_name;
+	const char *recipient;
+	const char *subject;
+	const char *text_body;
+	const char *html_body;		/* NULL is text alone */
+	const char *locale;
+	const char *message_id;		/* a uuid */
+	const char *unsubscribe_url;	/* NULL is none */
+	TimestampTz date;
+} PpMail;
+
+extern const char *pp_mail_build(StringInfo into, const PpMail *mail);
+extern bool pp_mail_address_valid(const char *address);
+extern bool pp_mail_parse_sender(const char *from, char *address, size_t address_size,
+								 char *name, size_t name_size);
+
+/* in secrets.c */
+extern void pp_secret_relay(const char *host, char *user, size_t user_size,
+							char *password, size_t password_size);
+extern bool pp_secret_key(int version, unsigned char key[32]);
+extern int	pp_secret_latest_key(void);
+
+/* in webhook.c */
+#define PP_WEBHOOK_SECRET	32
+extern bool pp_webhook_secret(const char *nonce, int key_version, int version,
+							  unsigned char secret[PP_WEBHOOK_SECRET]);
+extern void pp_webhook_sign(StringInfo into, const unsigned char *secret, const char *message_id,
+							int64 timestamp, const char *body, size_t body_length);
+
+/* in delivery_queue.c: claim and record, inside a transaction */
+typedef struct PpClaim
+{
+	int			token;			/* of the engine: fences its leases */
+	int			wanted;
+	int64		cursor;			/* destinations after this one */
+	int			destination_count;	/* what is under way, by destination */
+	int64		destinations[PP_SLOTS + 1];
+	int			in_flight[PP_SLOTS + 1];
+
+	int			claimed;		/* result */
+	int64		last_destination;
+} PpClaim;
+
+extern int	pp_queue_token(void);
+extern char *pp_queue_problem(void);
+extern void pp_queue_release_stale(int own_token);
+extern void pp_queue_record(int token, PpTransfer *finished);
+extern void pp_queue_claim(PpClaim *claim, const PpRelay *relay, PpTransfer **list);
+
+/* in delivery_engine.c */
+typedef enum PpEngineEnd
+{
+	PP_ENGINE_DONE,				/* nothing is due, or max_rows are sent */
+	PP_ENGINE_STOPPED,			/* asked to stop */
+	PP_ENGINE_GONE				/* the extension is no longer there */
+} PpEngineEnd;
+
+extern PpEngineEnd pp_engine_run(bool worker, int64 max_rows);
+
+#endif							/* PP_DELIVERY_H */

@@ -1,0 +1,683 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery_engine.c
+ *		The loop that delivers: claim, send, record.
+ *
+ * A turn is one short transaction that records what has ended and claims what
+ * is due; between turns the network works and no transaction has a snapshot,
+ * a lock or an id.  The window rolls: slots are refilled as they fall free, so
+ * a slow peer holds up nobody but itself.
+ *
+ * The worker and CALL deliver_notifications() run the same loop.  An engine is
+ * known by a number, which stands in its leases and is locked (an advisory
+ * lock of the session) for as long as it runs; so another engine can tell at
+ * once which leases nobody holds any more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "delivery.h"
+#include "partner_portal.h"
+
+#define LOCK_CLASS		0x70706465	/* of engines, among advisory locks */
+#define NAP_MS			1000	/* between looks at the queue */
+#define BATCH_MS		10		/* results wait so long for company */
+#define BATCH			(PP_SLOTS / 2)
+#define GRACE_MS		1000	/* for transfers under way at shutdown */
+#define STALE_MS		60000	/* between looks for dead engines */
+
+typedef struct Engine
+{
+	bool		worker;
+	int			token;			/* 0 until numbered */
+	PpNetwork  *network;
+	WaitEventSet *events;
+	PpRelay		relay;
+	PpTransfer *ended;			/* to be recorded */
+	int			ended_count;
+	TimestampTz ended_at;		/* when the first of them ended */
+	PpTransfer *claimed;		/* to be sent once their lease is committed */
+	int64		slots[PP_SLOTS];	/* destinations under way */
+	int			slot_count;
+	int64		cursor;
+	int64		left;			/* of max_rows */
+	bool		configured;		/* with the settings as they are now */
+	bool		hungry;			/* worth claiming now */
+	bool		stopping;
+	TimestampTz next_claim;
+	TimestampTz next_stale;
+	int			problems;		/* turns that failed in a row */
+} Engine;
+
+PG_FUNCTION_INFO_V1(partner_portal_deliver_notifications);
+
+/*
+ * Sections: a short transaction as the extension's owner, whose settings do
+ * not depend on the caller's.  In the worker a section is a transaction; in a
+ * procedure it is what lies between two commits.
+ */
+typedef struct Section
+{
+	int			guc_level;
+	Oid			user;
+	int			security;
+} Section;
+
+/*
+ * pin sets one setting for the section.
+ */
+static void
+pin(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * extension_owner returns who owns the queue; InvalidOid if it is not there.
+ */
+static Oid
+extension_owner(void)
+{
+	Oid			schema = get_namespace_oid(PP_SCHEMA, true);
+	Oid			owner = InvalidOid;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(schema) || !OidIsValid(get_extension_oid(PP_SCHEMA, true)))
+		return InvalidOid;
+	tuple = SearchSysCache2(RELNAMENSP, CStringGetDatum("delivery_queue"), ObjectIdGetDatum(schema));
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
+/*
+ * enter begins a section; false if the extension is gone.
+ */
+static bool
+enter(Engine *engine, Section *section)
+{
+	Oid			owner;
+
+	if (engine->worker)
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+	}
+	owner = extension_owner();
+	if (!OidIsValid(owner))
+	{
+		if (engine->worker)
+			CommitTransactionCommand();
+		return false;
+	}
+	if (engine->worker)
+	{
+		SPI_connect();
+		PushActiveSnapshot(GetTransactionSnapshot());
+	}
+	GetUserIdAndSecContext(&section->user, &section->security);
+	section->guc_level = NewGUCNestLevel();
+	pin("search_path", "pg_catalog, pg_temp");
+	pin("enable_seqscan", "off");
+	pin("enable_hashjoin", "off");
+	pin("enable_mergejoin", "off");
+	pin("enable_bitmapscan", "off");
+	pin("plan_cache_mode", "force_generic_plan");
+	pin("jit", "off");
+	SetUserIdAndSecContext(owner, section->security | SECURITY_LOCAL_USERID_CHANGE);
+	return true;
+}
+
+/*
+ * leave commits a section.
+ */
+static void
+leave(Engine *engine, Section *section)
+{
+	SetUserIdAndSecContext(section->user, section->security);
+	AtEOXact_GUC(true, section->guc_level);
+	if (engine->worker)
+	{
+		PopActiveSnapshot();
+		SPI_finish();
+		CommitTransactionCommand();
+		pgstat_report_stat(false);
+	}
+	else
+		SPI_commit();
+}
+
+/*
+ * lock_tag makes the tag of an engine's advisory lock.
+ */
+static void
+lock_tag(LOCKTAG *tag, int token)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, LOCK_CLASS, (uint32) token, 2);
+}
+
+/*
+ * free_list frees transfers that are not under way.
+ */
+static void
+free_list(PpTransfer **list)
+{
+	while (*list != NULL)
+	{
+		PpTransfer *next = (*list)->next;
+
+		pp_transfer_free(*list);
+		*list = next;
+	}
+}
+
+/*
+ * read_relay reads the relay's settings.  Without a relay, or with settings
+ * that make no sense, url is empty and mail waits.
+ */
+static void
+read_relay(PpRelay *relay)
+{
+	const char *url = pp_smtp_url;
+	const char *rest;
+	bool		tls;
+	int			port;
+	size_t		length;
+	const char *bad;
+	PpAllowed  *allowed;
+	int			count;
+
+	memset(relay, 0, sizeof(*relay));
+	if (url == NULL || url[0] == '\0')
+		return;
+	tls = strncmp(url, "smtps://", 8) == 0;
+	rest = url + (tls ? 8 : 7);
+	port = tls ? 465 : 25;
+	if (*rest == '[')
+	{
+		rest++;
+		length = strcspn(rest, "]");
+	}
+	else
+		length = strcspn(rest, ":/");
+	if (length == 0 || length >= sizeof(relay->host))
+		return;
+	memcpy(relay->host, rest, length);
+	rest += length + (rest[length] == ']' ? 1 : 0);
+	if (*rest == ':')
+		port = atoi(rest + 1);
+
+	if (!pp_mail_parse_sender(pp_smtp_from, relay->sender, sizeof(relay->sender),
+							  relay->sender_name, sizeof(relay->sender_name)))
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("mail waits: partner_portal.smtp_from is not a mail address")));
+		return;
+	}
+	pp_secret_relay(relay->host, relay->user, sizeof(relay->user),
+					relay->password, sizeof(relay->password));
+	allowed = pp_parse_allowed(pp_allow_cidr, &count, &bad);
+	relay->in_clear = pp_host_listed(relay->host, port, allowed, count);
+	free(allowed);
+	snprintf(relay->url, sizeof(relay->url), strchr(relay->host, ':') ? "%s[%s]:%d/%s" : "%s%s:%d/%s",
+			 tls ? "smtps://" : "smtp://", relay->host, port, strrchr(relay->sender, '@') + 1);
+}
+
+/*
+ * configure takes the settings as they are now.
+ */
+static void
+configure(Engine *engine)
+{
+	if (engine->configured)
+		return;
+	read_relay(&engine->relay);
+	if (!pp_network_configure(engine->network, &engine->relay, pp_ca_file, pp_allow_cidr))
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("could not configure the network")));
+	engine->configured = true;
+}
+
+/*
+ * start numbers the engine, locks the number, and frees leases of engines that
+ * are no more.  Raises the reason why this database must not send.
+ */
+static bool
+start(Engine *engine)
+{
+	Section		section;
+	LOCKTAG		tag;
+	char	   *problem;
+
+	if (!enter(engine, &section))
+		return false;
+	problem = pp_queue_problem();
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_PP_WRONG_STATE),
+				 errmsg("this database sends no notifications"),
+				 errdetail("%s", problem),
+				 errhint("If it is to send from now on, call partner_portal.adopt_deliveries().")));
+	engine->token = pp_queue_token();
+	lock_tag(&tag, engine->token);
+	(void) LockAcquire(&tag, ExclusiveLock, true, true);
+	pp_queue_release_stale(engine->token);
+	leave(engine, &section);
+	engine->next_stale = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STALE_MS);
+	return true;
+}
+
+/*
+ * forget_slot says that one transfer to a destination is over.
+ */
+static void
+forget_slot(Engine *engine, int64 destination)
+{
+	for (int i = 0; i < engine->slot_count; i++)
+	{
+		if (engine->slots[i] == destination)
+		{
+			engine->slots[i] = engine->slots[--engine->slot_count];
+			return;
+		}
+	}
+}
+
+/*
+ * end_transfer puts one among those to be recorded.
+ */
+static void
+end_transfer(Engine *engine, PpTransfer *transfer)
+{
+	transfer->next = engine->ended;
+	engine->ended = transfer;
+	if (engine->ended_count++ == 0)
+		engine->ended_at = GetCurrentTimestamp();
+}
+
+/*
+ * collect takes what has ended from the network.
+ */
+static void
+collect(Engine *engine, PpTransfer *list)
+{
+	while (list != NULL)
+	{
+		PpTransfer *next = list->next;
+
+		forget_slot(engine, list->destination);
+		end_transfer(engine, list);
+		list = next;
+	}
+}
+
+/*
+ * claim fills the free slots, taking up the round of destinations where it
+ * stopped, at most once around.
+ */
+static void
+claim(Engine *engine)
+{
+	int			room = (int) Min(PP_SLOTS - engine->slot_count, engine->left);
+	int64		cursor = engine->cursor;
+
+	for (int pass = 0; pass < 2 && room > 0; pass++)
+	{
+		PpClaim		request = {0};
+
+		request.token = engine->token;
+		request.wanted = room;
+		request.cursor = pass == 0 ? cursor : -1;
+		request.last_destination = -1;
+		for (int i = 0; i < engine->slot_count; i++)
+		{
+			int			j = 0;
+
+			while (j < request.destination_count && request.destinations[j] != engine->slots[i])
+				j++;
+			if (j == request.destination_count)
+				request.destinations[request.destination_count++] = engine->slots[i];
+			request.in_flight[j]++;
+		}
+		if (pass == 1)
+		{
+			/* What the first pass took is not under way yet, but counts. */
+			for (PpTransfer *transfer = engine->claimed; transfer != NULL; transfer = transfer->next)
+			{
+				int			j = 0;
+
+				while (j < request.destination_count && request.destinations[j] != transfer->destination)
+					j++;
+				if (j == request.destination_count)
+					request.destinations[request.destination_count++] = transfer->destination;
+				request.in_flight[j]++;
+			}
+		}
+		if (engine->relay.url[0] == '\0')
+		{
+			request.destinations[request.destination_count] = PP_MAIL_DESTINATION;
+			request.in_flight[request.destination_count++] = PG_INT16_MAX;
+		}
+		pp_queue_claim(&request, &engine->relay, &engine->claimed);
+		room -= request.claimed;
+		engine->cursor = room == 0 ? request.last_destination : -1;
+		if (cursor < 0)
+			break;
+	}
+	engine->hungry = room == 0;
+}
+
+/*
+ * send hands what was claimed to the network.
+ */
+static void
+send_claimed(Engine *engine)
+{
+	while (engine->claimed != NULL)
+	{
+		PpTransfer *transfer = engine->claimed;
+
+		engine->claimed = transfer->next;
+		engine->left--;
+		if (transfer->body != NULL && pp_network_add(engine->network, transfer))
+			engine->slots[engine->slot_count++] = transfer->destination;
+		else
+			end_transfer(engine, transfer);
+	}
+}
+
+/*
+ * turn records what has ended and claims what is due, in one transaction.
+ * False if the extension is gone.
+ */
+static bool
+turn(Engine *engine)
+{
+	Section		section;
+	bool		recorded = engine->ended != NULL;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (engine->token == 0 && !start(engine))
+		return false;
+	if (!enter(engine, &section))
+		return false;
+	configure(engine);
+	if (recorded)
+		pp_queue_record(engine->token, engine->ended);
+	if (now >= engine->next_stale)
+	{
+		pp_queue_release_stale(engine->token);
+		engine->next_stale = TimestampTzPlusMilliseconds(now, STALE_MS);
+	}
+	if (!engine->stopping)
+		claim(engine);
+	leave(engine, &section);
+
+	free_list(&engine->ended);
+	engine->ended_count = 0;
+	engine->next_claim = TimestampTzPlusMilliseconds(now, NAP_MS);
+	if (recorded)
+		engine->hungry = true;
+	send_claimed(engine);
+	return true;
+}
+
+/*
+ * turn_is_due tells whether results or free slots ask for a turn.
+ */
+static bool
+turn_is_due(Engine *engine)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			flying = engine->slot_count;
+	int			room = (int) Min(PP_SLOTS - flying, engine->left);
+
+	if (engine->ended_count > 0 &&
+		(engine->ended_count >= BATCH || engine->ended_count >= flying ||
+		 TimestampDifferenceExceeds(engine->ended_at, now, BATCH_MS)))
+		return true;
+	if (engine->stopping || room <= 0 || engine->ended_count > 0)
+		return false;
+	return engine->hungry || now >= engine->next_claim;
+}
+
+/*
+ * wait_for_something waits for a socket, a timer, the latch or a turn to be due.
+ */
+static void
+wait_for_something(Engine *engine)
+{
+	WaitEvent	events[4];
+	long		timeout = NAP_MS;
+	long		network = pp_network_timeout(engine->network);
+	int			count;
+
+	if (engine->ended_count > 0)
+		timeout = BATCH_MS;
+	if (network >= 0)
+		timeout = Min(timeout, network);
+	count = WaitEventSetWait(engine->events, timeout, events, lengthof(events), PG_WAIT_EXTENSION);
+	for (int i = 0; i < count; i++)
+	{
+		if (events[i].events & WL_LATCH_SET)
+		{
+			ResetLatch(MyLatch);
+			engine->hungry = true;
+		}
+	}
+}
+
+/*
+ * guarded_turn is a turn that the worker survives: on an error it waits longer
+ * and longer, its transfers under way unharmed.
+ */
+static bool
+guarded_turn(Engine *engine)
+{
+	MemoryContext context = CurrentMemoryContext;
+	bool		present = true;
+
+	if (!engine->worker)
+		return turn(engine);
+	PG_TRY();
+	{
+		present = turn(engine);
+		engine->problems = 0;
+	}
+	PG_CATCH();
+	{
+		int			pause = Min(60000, 1000 << Min(engine->problems, 6));
+
+		MemoryContextSwitchTo(context);
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		free_list(&engine->claimed);
+		engine->problems++;
+		engine->hungry = false;
+		engine->next_claim = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+		engine->ended_at = engine->next_claim;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return present;
+}
+
+/*
+ * stop gives transfers under way a moment, breaks off the rest and records all.
+ */
+static void
+stop(Engine *engine)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GRACE_MS);
+
+	engine->stopping = true;
+	while (engine->slot_count > 0 && GetCurrentTimestamp() < until)
+	{
+		long		timeout = pp_network_timeout(engine->network);
+		WaitEvent	events[4];
+
+		timeout = timeout < 0 ? 50 : Min(timeout, 50);
+		(void) WaitEventSetWait(engine->events, timeout, events, lengthof(events), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		pp_network_run(engine->network);
+		collect(engine, pp_network_finished(engine->network));
+	}
+	collect(engine, pp_network_abort(engine->network));
+	if (engine->ended != NULL && engine->token != 0)
+		(void) guarded_turn(engine);
+}
+
+/*
+ * loop delivers until there is a reason to end.
+ */
+static PpEngineEnd
+loop(Engine *engine)
+{
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (engine->worker)
+		{
+			if (ConfigReloadPending)
+			{
+				ConfigReloadPending = false;
+				ProcessConfigFile(PGC_SIGHUP);
+				engine->configured = false;
+				engine->hungry = true;
+			}
+			if (ShutdownRequestPending || !pp_enabled)
+			{
+				stop(engine);
+				return PP_ENGINE_STOPPED;
+			}
+		}
+		if (turn_is_due(engine))
+		{
+			if (!guarded_turn(engine))
+				return PP_ENGINE_GONE;
+			if (!engine->worker && engine->slot_count == 0 && engine->ended_count == 0 &&
+				(!engine->hungry || engine->left <= 0))
+				return PP_ENGINE_DONE;
+			pp_network_run(engine->network);
+		}
+		else
+		{
+			wait_for_something(engine);
+			pp_network_run(engine->network);
+		}
+		collect(engine, pp_network_finished(engine->network));
+	}
+}
+
+/*
+ * pp_engine_run delivers: in the worker until it is told to stop, in a
+ * procedure until nothing is due or max_rows have been tried.
+ */
+PpEngineEnd
+pp_engine_run(bool worker, int64 max_rows)
+{
+	Engine	   *engine = MemoryContextAllocZero(TopMemoryContext, sizeof(Engine));
+	PpEngineEnd end = PP_ENGINE_DONE;
+
+	engine->worker = worker;
+	engine->left = worker ? PG_INT64_MAX : max_rows;
+	engine->cursor = -1;
+	engine->hungry = true;
+	PG_TRY();
+	{
+		engine->network = pp_network_open();
+		if (engine->network == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("could not open the network")));
+		engine->events = pp_create_wait_event_set(3);
+		AddWaitEventToSet(engine->events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(engine->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		AddWaitEventToSet(engine->events, WL_SOCKET_READABLE, pp_network_fd(engine->network), NULL, NULL);
+		end = loop(engine);
+	}
+	PG_FINALLY();
+	{
+		if (engine->network != NULL)
+			pp_network_close(engine->network);
+		if (engine->events != NULL)
+			FreeWaitEventSet(engine->events);
+		free_list(&engine->ended);
+		free_list(&engine->claimed);
+		if (engine->token != 0)
+		{
+			LOCKTAG		tag;
+
+			lock_tag(&tag, engine->token);
+			(void) LockRelease(&tag, ExclusiveLock, true);
+		}
+		explicit_bzero(engine, sizeof(Engine));
+		pfree(engine);
+	}
+	PG_END_TRY();
+	return end;
+}
+
+/*
+ * deliver_notifications(max_rows) tries what is due, at most max_rows.
+ */
+Datum
+partner_portal_deliver_notifications(PG_FUNCTION_ARGS)
+{
+	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
+						   !((CallContext *) fcinfo->context)->atomic);
+	int32		max_rows = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
+
+	if (max_rows < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_rows must be at least 1")));
+	if (atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("deliver_notifications cannot run inside a transaction block"),
+				 errhint("CALL it on its own, so that nothing is held while it waits for peers.")));
+	if (!pp_enabled)
+	{
+		ereport(WARNING,
+				(errcode(ERRCODE_PP_WRONG_STATE),
+				 errmsg("nothing is delivered: partner_portal.enabled is off")));
+		PG_RETURN_VOID();
+	}
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	(void) pp_engine_run(false, max_rows);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
