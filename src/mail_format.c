@@ -28,7 +28,7 @@
 #include "partner_portal.h"
 
 #define LINE_LENGTH		76
-#define WORD_BYTES		42		/* of text in one encoded word: 56 in base64 */
+#define WORD_BYTES		39		/* of text in one encoded word, so that its line has at most 76 */
 
 PG_FUNCTION_INFO_V1(partner_portal_mail_message);
 
@@ -183,7 +183,8 @@ append_quoted(StringInfo into, const char *text)
 			appendStringInfo(into, "=%02X", byte);
 		column += literal ? 1 : 3;
 	}
-	appendStringInfoString(into, "\r\n");
+	if (column > 0)
+		appendStringInfoString(into, "\r\n");
 }
 
 /*
@@ -271,7 +272,7 @@ pp_mail_build(StringInfo into, const PpMail *mail)
 		append_part(into, "plain", utf8(mail->text_body));
 	else
 	{
-		appendStringInfo(into, "Content-Type: multipart/alternative; boundary=\"=_%s\"\r\n\r\n--=_%s\r\n",
+		appendStringInfo(into, "Content-Type: multipart/alternative;\r\n boundary=\"=_%s\"\r\n\r\n--=_%s\r\n",
 						 mail->message_id, mail->message_id);
 		append_part(into, "plain", utf8(mail->text_body));
 		appendStringInfo(into, "--=_%s\r\n", mail->message_id);
