@@ -67,6 +67,7 @@ SQL_PARTS = \
 
 REGRESS = \
 	install \
+	identity \
 	token \
 	authorize \
 	permission \

@@ -90,7 +90,7 @@ REVOKE ALL ON FUNCTION partner_portal.logout() FROM PUBLIC;
 CREATE FUNCTION partner_portal.map_role(role regrole, account_id bigint) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	role_name name;
+	mapped name;
 BEGIN
 	IF NOT partner_portal.is_operator() THEN
 		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only the operator may map a role to an account';
@@ -98,18 +98,18 @@ BEGIN
 	IF role IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'role must not be null';
 	END IF;
-	SELECT r.rolname INTO role_name FROM pg_roles r WHERE r.oid = role;
-	IF role_name IS NULL THEN
+	SELECT r.rolname INTO mapped FROM pg_roles r WHERE r.oid = role;
+	IF mapped IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = 'role does not exist';
 	END IF;
 	IF map_role.account_id IS NULL THEN
-		DELETE FROM partner_portal.role_account m WHERE m.role_name = map_role.role_name;
+		DELETE FROM partner_portal.role_account m WHERE m.role_name = mapped;
 		RETURN;
 	END IF;
 	IF NOT EXISTS (SELECT FROM partner_portal.account a WHERE a.account_id = map_role.account_id) THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s does not exist', map_role.account_id);
 	END IF;
-	INSERT INTO partner_portal.role_account AS m (role_name, account_id) VALUES (map_role.role_name, map_role.account_id)
+	INSERT INTO partner_portal.role_account AS m (role_name, account_id) VALUES (mapped, map_role.account_id)
 	ON CONFLICT ON CONSTRAINT role_account_pkey DO UPDATE SET account_id = excluded.account_id;
 END
 $$;

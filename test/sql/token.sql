@@ -173,6 +173,15 @@ UPDATE partner_portal.account SET disabled_at = NULL, erased_at = now() WHERE ac
 SELECT jwt.try(jwt.token());
 UPDATE partner_portal.account SET erased_at = NULL WHERE account_id = 1;
 
+-- an identity expires between two statements of its transaction, and is nobody then, not the operator
+BEGIN;
+SELECT jwt.try(jwt.token(jsonb_build_object('exp', extract(epoch FROM clock_timestamp()) - 28)));
+SELECT partner_portal.login(jwt.token(jsonb_build_object('exp', extract(epoch FROM clock_timestamp()) - 28)));
+SELECT partner_portal.current_account_id() AS in_force;
+DO $$ BEGIN WHILE clock_timestamp() < now() + interval '3 seconds' LOOP PERFORM pg_sleep(0.1); END LOOP; END $$;
+SELECT partner_portal.current_account_id() AS expired, partner_portal.is_operator();
+COMMIT;
+
 -- linked identities, and the e-mail
 SELECT partner_portal.link_identity(2, 'https://id.example.com', 'ben|7');
 SELECT partner_portal.link_identity(2, 'https://id.example.com', 'ben|7');
