@@ -197,15 +197,14 @@ runs_partner(const PpMembership *membership)
 }
 
 /*
- * staff_of returns the first of the account's assignments to a partner's
- * customers from the given workspace on, and how many of them remain.
+ * first_staff returns the position of the first of the account's assignments
+ * that is not before the given partner and workspace.
  */
-static const PpStaff *
-staff_of(const PpAccess *access, int64 partner_key, int64 from, int *n)
+static int
+first_staff(const PpAccess *access, int64 partner_key, int64 workspace_id)
 {
 	int			low = 0;
 	int			high = access->n_staff;
-	int			end;
 
 	while (low < high)
 	{
@@ -213,15 +212,12 @@ staff_of(const PpAccess *access, int64 partner_key, int64 from, int *n)
 		const PpStaff *staff = &access->staff[middle];
 
 		if (staff->partner_key < partner_key ||
-			(staff->partner_key == partner_key && staff->workspace_id < from))
+			(staff->partner_key == partner_key && staff->workspace_id < workspace_id))
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	for (end = low; end < access->n_staff && access->staff[end].partner_key == partner_key; end++)
-		;
-	*n = end - low;
-	return access->staff + low;
+	return low;
 }
 
 /*
@@ -232,18 +228,19 @@ PpStanding
 pp_standing_by(const PpAccess *access, const PpMembership *acting, const PpWorkspace *workspace)
 {
 	PpStanding	standing = 0;
-	const PpStaff *staff;
-	int			n;
 
 	if (acting->workspace.workspace_id == workspace->workspace_id)
 		return acting->role | (runs_partner(acting) ? PP_OWN_PARTNER : 0);
 	if (workspace->partner_key == acting->workspace.workspace_id)
 	{
+		int			i = first_staff(access, workspace->partner_key, workspace->workspace_id);
+
 		if (runs_partner(acting))
 			standing |= PP_PARTNER;
-		staff = staff_of(access, workspace->partner_key, workspace->workspace_id, &n);
-		if (n > 0 && staff->workspace_id == workspace->workspace_id)
-			standing |= staff->role;
+		if (i < access->n_staff &&
+			access->staff[i].partner_key == workspace->partner_key &&
+			access->staff[i].workspace_id == workspace->workspace_id)
+			standing |= access->staff[i].role;
 	}
 	return standing;
 }
@@ -498,18 +495,18 @@ partner_portal_granted_workspaces(PG_FUNCTION_ARGS)
 	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
 	const PpAccess *access;
 	const PpMembership *acting = current_acting(&access);
-	const PpStaff *staff;
 	Datum	   *ids;
-	int			n_staff;
+	int64		partner_key;
 	int			n = 0;
 
 	if (permission == NULL || acting == NULL)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
-	staff = staff_of(access, acting->workspace.workspace_id, 0, &n_staff);
-	ids = palloc(Max(n_staff, 1) * sizeof(Datum));
-	for (int i = 0; i < n_staff; i++)
-		if ((staff[i].role & permission->who) != 0)
-			ids[n++] = Int64GetDatum(staff[i].workspace_id);
+	partner_key = acting->workspace.workspace_id;
+	ids = palloc(Max(access->n_staff, 1) * sizeof(Datum));
+	for (int i = first_staff(access, partner_key, 0);
+		 i < access->n_staff && access->staff[i].partner_key == partner_key; i++)
+		if ((access->staff[i].role & permission->who) != 0)
+			ids[n++] = Int64GetDatum(access->staff[i].workspace_id);
 	PG_RETURN_ARRAYTYPE_P(construct_array(ids, n, INT8OID, sizeof(int64),
 										  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }

@@ -176,6 +176,55 @@ BEGIN
 END
 $$;
 ROLLBACK;
+-- under session_replication_role = replica too
+BEGIN;
+SELECT partner_portal.login_as(4);
+SELECT partner_portal.acting_role();
+SELECT change('SET LOCAL session_replication_role = replica; UPDATE partner_portal.member SET role = ''guest'' WHERE account_id = 4');
+SELECT partner_portal.acting_role();
+ROLLBACK;
+-- parallel workers decide as their leader does
+RESET ROLE;
+INSERT INTO partner_portal.security_key (workspace_id, partner_key, kind, serial, activated_at)
+	SELECT 2, 1, 'smartphone', 's' || i, now() FROM generate_series(1, 3000) i;
+INSERT INTO partner_portal.security_key (workspace_id, partner_key, kind, serial, activated_at)
+	SELECT 3, 0, 'smartphone', 's' || i, now() FROM generate_series(1, 2000) i;
+ANALYZE partner_portal.security_key;
+CREATE FUNCTION workers(query text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
+		IF line ~ 'Workers Launched: [1-9]' THEN
+			RETURN true;
+		END IF;
+	END LOOP;
+	RETURN false;
+END
+$$;
+SET ROLE regress_trusted;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SET min_parallel_index_scan_size = 0;
+SET enable_indexscan = off;
+SET enable_indexonlyscan = off;
+SET enable_bitmapscan = off;
+SET parallel_leader_participation = off;
+BEGIN;
+SELECT partner_portal.login_as(1);
+SELECT workers('SELECT count(*) FROM partner_portal.security_key') AS in_parallel;
+SELECT count(*) AS of_the_partner FROM partner_portal.security_key;
+SELECT count(*) AS per_row FROM partner_portal.security_key WHERE partner_portal.looks_after(workspace_id) AND partner_portal.may('read', workspace_id);
+SELECT partner_portal.login_as(7);
+SELECT count(*) AS direct FROM partner_portal.security_key;
+SELECT partner_portal.login_as(2);
+SELECT count(*) AS staff FROM partner_portal.security_key;
+SELECT change('DELETE FROM partner_portal.staff');
+SELECT count(*) AS staff_no_more FROM partner_portal.security_key;
+ROLLBACK;
+SELECT count(*) AS nobody FROM partner_portal.security_key;
+RESET parallel_leader_participation;
 -- a dump's script, and nobody else
 RESET ROLE;
 SELECT partner_portal.restoring_session();
