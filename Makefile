@@ -63,6 +63,7 @@ SQL_PARTS = \
 	sql/partner.sql \
 	sql/people.sql \
 	sql/staff.sql \
+	sql/panel.sql \
 	sql/enroll.sql
 
 REGRESS = \
@@ -77,6 +78,7 @@ REGRESS = \
 	delivery_address \
 	usage \
 	billing_period \
+	panel \
 	input \
 	price_plan \
 	key_limit
