@@ -81,9 +81,11 @@ REGRESS = \
 	panel \
 	input \
 	price_plan \
-	key_limit
+	key_limit \
 ISOLATION = \
-	revoke_read
+	revoke_read \
+	security_key \
+	key_activity
 # On 15 pg_regress looks in --outputdir first, where sql/ would be the extension's own parts, and in
 # --inputdir for expected/, which is why test/expected is a link.
 REGRESS_OPTS = --inputdir=test --outputdir=test

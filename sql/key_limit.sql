@@ -147,7 +147,14 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown strategy "%s"', left(strategy, 64)),
 			HINT = 'Strategies are newest and oldest.';
 	END IF;
-	PERFORM 1 FROM partner_portal.workspace w WHERE w.workspace_id = set_usage_limit.workspace_id FOR NO KEY UPDATE;
+	-- Everybody locks the workspace first, then keys, then the counter. An UPDATE of workspace locks as strongly as this: its
+	-- BEFORE triggers might change the generated partner_key, which foreign keys refer to.
+	PERFORM 1 FROM partner_portal.workspace w WHERE w.workspace_id = set_usage_limit.workspace_id FOR UPDATE;
+	IF restore THEN
+		PERFORM 1 FROM partner_portal.security_key k
+			WHERE k.workspace_id = set_usage_limit.workspace_id AND k.status = 'disabled' AND k.disabled_reason = 'limit'
+			ORDER BY k.activated_at, k.key_id FOR NO KEY UPDATE;
+	END IF;
 	IF set_usage_limit.key_limit IS NOT NULL THEN
 		changed := partner_portal.make_room(set_usage_limit.workspace_id, set_usage_limit.key_limit, on_excess = 'reject', strategy);
 	END IF;

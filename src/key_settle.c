@@ -60,15 +60,23 @@ reached(const PpUsage *usage)
 }
 
 /*
+ * already_alerted returns the highest alert that the running period has had.
+ * It is known from the counter, so that no transaction meets the alert of one
+ * that its snapshot does not see.
+ */
+static int
+already_alerted(const PpUsage *usage)
+{
+	return usage->alerted_until > GetCurrentTimestamp() ? usage->alerted_percent : 0;
+}
+
+/*
  * owes_alert tells whether an alert is due that this period has not had.
  */
 static bool
 owes_alert(const PpUsage *usage)
 {
-	int			percent = reached(usage);
-
-	return percent > 0 &&
-		(usage->alerted_until <= GetCurrentTimestamp() || usage->alerted_percent < percent);
+	return reached(usage) > already_alerted(usage);
 }
 
 /*
@@ -134,8 +142,8 @@ static void
 raise_alert(int64 workspace_id, const PpUsage *usage)
 {
 	static SPIPlanPtr plan = NULL;
-	Oid			types[] = {INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID, INT8OID};
-	Datum		values[6];
+	Oid			types[] = {INT8OID, TIMESTAMPTZOID, INT4OID, INT4OID, INT4OID, INT8OID, INT4OID};
+	Datum		values[7];
 	TimestampTz start;
 	TimestampTz end;
 	PpOwner		self;
@@ -148,8 +156,8 @@ raise_alert(int64 workspace_id, const PpUsage *usage)
 		SPIPlanPtr	prepared = SPI_prepare("INSERT INTO partner_portal.limit_alert"
 										   " (workspace_id, period_start, threshold, raised_at, active_keys, key_limit, partner_key)"
 										   " SELECT $1, $2, t, pg_catalog.clock_timestamp(), $4, $5, $6"
-										   " FROM pg_catalog.unnest('{80,100}'::integer[]) t WHERE t <= $3"
-										   " ON CONFLICT ON CONSTRAINT limit_alert_pkey DO NOTHING", 6, types);
+										   " FROM pg_catalog.unnest('{80,100}'::integer[]) t WHERE t > $7 AND t <= $3"
+										   " ON CONFLICT ON CONSTRAINT limit_alert_pkey DO NOTHING", 7, types);
 
 		if (prepared == NULL)
 			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
@@ -163,6 +171,7 @@ raise_alert(int64 workspace_id, const PpUsage *usage)
 	values[3] = Int32GetDatum(usage->active);
 	values[4] = Int32GetDatum(usage->key_limit);
 	values[5] = Int64GetDatum(usage->partner_key);
+	values[6] = Int32GetDatum(already_alerted(usage));
 	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not raise the alert of workspace " INT64_FORMAT, workspace_id);
 	pp_stop_being_owner(&self);
