@@ -82,6 +82,8 @@ REGRESS = \
 	input \
 	price_plan \
 	key_limit \
+	security_key \
+	key_activity
 ISOLATION = \
 	revoke_read \
 	security_key \
