@@ -30,6 +30,7 @@ OBJS = \
 	src/key_limit.o \
 	src/usage_counter.o \
 	src/outbox.o \
+	src/worker.o \
 	src/secrets.o \
 	src/webhook.o \
 	src/mail_format.o \

@@ -127,6 +127,7 @@ enter(Engine *engine, Section *section)
 	if (engine->worker)
 	{
 		SetCurrentStatementStartTimestamp();
+		pgstat_report_activity(STATE_RUNNING, "recording and claiming");
 		StartTransactionCommand();
 	}
 	owner = extension_owner();
@@ -168,6 +169,7 @@ leave(Engine *engine, Section *section)
 		SPI_finish();
 		CommitTransactionCommand();
 		pgstat_report_stat(false);
+		pgstat_report_activity(STATE_IDLE, NULL);
 	}
 	else
 		SPI_commit();
@@ -576,7 +578,7 @@ loop(Engine *engine)
 				engine->configured = false;
 				engine->hungry = true;
 			}
-			if (ShutdownRequestPending || !pp_enabled)
+			if (ShutdownRequestPending || !pp_enabled || pp_worker_leaves())
 			{
 				stop(engine);
 				return PP_ENGINE_STOPPED;

@@ -30,6 +30,7 @@ at_end(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 			owes = false;
+			pp_worker_wake();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:

@@ -28,5 +28,6 @@ _PG_init(void)
 	pp_identity_hooks();
 	pp_settle_hooks();
 	pp_outbox_init();
+	pp_worker_init();
 	MarkGUCPrefixReserved(PP_SCHEMA);
 }

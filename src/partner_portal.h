@@ -251,4 +251,9 @@ extern bool pp_token_verify(const char *token, size_t length, PpClaims *claims);
 /* in outbox.c: waking the worker when a transaction that owes something commits */
 extern void pp_outbox_init(void);
 
+/* in worker.c: the background workers that deliver */
+extern void pp_worker_init(void);
+extern void pp_worker_wake(void);
+extern bool pp_worker_leaves(void);
+
 #endif							/* PARTNER_PORTAL_H */
