@@ -81,6 +81,11 @@ REGRESS = \
 	billing_period \
 	panel \
 	input \
+	partner \
+	workspace_lifecycle \
+	people \
+	staff \
+	workspace \
 	price_plan \
 	key_limit \
 	security_key \

@@ -84,6 +84,9 @@ BEGIN
 			PERFORM partner_portal.require_rank_over(workspace_id, role);
 		END IF;
 	END IF;
+	IF workspace_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workspace_id must not be null';
+	END IF;
 	SELECT w.* INTO target FROM partner_portal.workspace w WHERE w.workspace_id = add_member.workspace_id FOR KEY SHARE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('workspace %s not found', workspace_id);
@@ -122,6 +125,9 @@ DECLARE
 BEGIN
 	IF partner_portal.current_account_id() IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'nobody is signed in';
+	END IF;
+	IF workspace_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workspace_id must not be null';
 	END IF;
 	SELECT m.* INTO accepted FROM partner_portal.member m
 	WHERE m.workspace_id = accept_membership.workspace_id AND m.account_id = partner_portal.current_account_id()

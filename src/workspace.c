@@ -126,6 +126,22 @@ by_our_functions(Relation rel)
 }
 
 /*
+ * may_change tells whether the identity may change a column.  "bill" on a
+ * partner's own workspace is about what it issues itself, and says nothing of
+ * what it is billed for.
+ */
+static bool
+may_change(const GuardedColumn *column, int64 workspace_id)
+{
+	if (pp_is_operator())
+		return true;
+	if (column->permission == NULL || !pp_may(column->permission, workspace_id))
+		return false;
+	return strcmp(column->permission, "bill") != 0 ||
+		(pp_standing(workspace_id) & PP_OWN_PARTNER) == 0;
+}
+
+/*
  * check_update raises 42501 unless the identity may change what an update
  * changes, and PP005 when the workspace is deleted.
  */
@@ -146,7 +162,7 @@ check_update(TriggerData *trigger)
 
 		if (!column_changes(trigger, column->name))
 			continue;
-		if (column->permission == NULL ? !pp_is_operator() : !pp_may(column->permission, workspace_id))
+		if (!may_change(column, workspace_id))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied to change column \"%s\" of workspace " INT64_FORMAT,

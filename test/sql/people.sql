@@ -1,0 +1,170 @@
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set begin :abs_srcdir '/sql/begin.sql'
+\set as :abs_srcdir '/sql/as.sql'
+\set concept people
+\i :begin
+\i :as
+-- workspace 1: partner; 2: its customer; 3: direct. Accounts: 1 owns 1, 2 owns 2, 3 owns 3, 4 is the operator's
+SELECT (partner_portal.create_workspace('Partner', 'p@example.com')).workspace_id;
+SELECT (partner_portal.promote_to_partner(1)).partner_id;
+SELECT (partner_portal.register_workspace((SELECT registration_code FROM partner_portal.partner), 'Customer', 'c@example.com', 'Carla')).workspace_id;
+SELECT (partner_portal.create_workspace('Direct', 'd@example.com')).workspace_id;
+INSERT INTO partner_portal.account (email, is_operator) VALUES ('operator@example.com', true);
+CREATE VIEW people AS SELECT workspace_id, account_id, role, accepted_at IS NOT NULL AS accepted FROM partner_portal.member ORDER BY 1, 2;
+
+-- add_member: the operator; a trusted application, which is asked for manage_people when somebody is signed in
+SELECT run_as(2, :app, $$SELECT partner_portal.add_member(2, 'new@example.com', 'member')$$);
+SELECT run_as(NULL, :app, $$SELECT partner_portal.add_member(2, 'new@example.com', 'member')$$);
+SELECT run_as(NULL, :ops, $$SELECT partner_portal.add_member(2, 'new@example.com', 'member')$$);
+SELECT run_as(2, :ops, $$SELECT partner_portal.add_member(2, 'new@example.com', 'member')$$);
+SELECT run_as(1, :trusted, $$SELECT partner_portal.add_member(2, 'new@example.com', 'member')$$);
+SELECT run_as(3, :trusted, $$SELECT partner_portal.add_member(2, 'new@example.com', 'member')$$);
+SELECT run_as(3, :trusted, $$SELECT partner_portal.add_member(99, 'new@example.com', 'member')$$);
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(99, 'new@example.com', 'member')$$);
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(NULL, 'new@example.com', 'member')$$);
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(2, NULL, 'member')$$);
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(2, 'not an address', 'member')$$);
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(2, repeat('x', 10000000), 'member')$$);
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(2, 'new@example.com', NULL)$$);
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(2, 'new@example.com', 'boss')$$);
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(2, 'new@example.com', repeat('x', 10000000))$$);
+SELECT count(*) FROM partner_portal.account WHERE email = 'new@example.com';
+SELECT run_as(NULL, :trusted, $$SELECT a.account_id FROM partner_portal.add_member(2, 'admin@example.com', 'administrator') a$$);
+SELECT run_as(5, :trusted, $$SELECT a.account_id FROM partner_portal.add_member(2, 'member@example.com', 'member') a$$);
+SELECT run_as(5, :trusted, $$SELECT partner_portal.add_member(2, 'boss@example.com', 'owner')$$);
+SELECT run_as(4, :ops, $$SELECT a.account_id FROM partner_portal.add_member(2, 'guest@example.com', 'guest') a$$);
+SELECT run_as(2, :trusted, $$SELECT a.account_id FROM partner_portal.add_member(2, 'boss@example.com', 'owner') a$$);
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(2, 'Member@Example.com', 'guest')$$);
+-- an account that was there: pending, and counts for nothing
+SELECT run_as(2, :trusted, $$SELECT a.account_id || ' ' || (a.accepted_at IS NULL) FROM partner_portal.add_member(2, 'D@example.com', 'owner') a$$);
+TABLE people;
+SELECT owners FROM partner_portal.workspace_usage WHERE workspace_id = 2;
+SELECT run_as(3, :app, 'SELECT string_agg(workspace_id::text, $$ $$ ORDER BY workspace_id) FROM partner_portal.workspace');
+SELECT run_as(3, :app, 'SELECT partner_portal.act_in(2)');
+SELECT run_as(3, :app, 'SELECT partner_portal.set_member_role(2, 3, $$owner$$)');
+
+-- accept_membership: the account itself
+SELECT run_as(NULL, :app, 'SELECT partner_portal.accept_membership(2)');
+SELECT run_as(1, :app, 'SELECT partner_portal.accept_membership(2)');
+SELECT run_as(1, :app, 'SELECT partner_portal.accept_membership(99)');
+SELECT run_as(3, :app, 'SELECT partner_portal.accept_membership(NULL)');
+SELECT run_as(NULL, NULL, 'SELECT partner_portal.accept_membership(2)');
+SELECT run_as(3, :app, 'SELECT a.role FROM partner_portal.accept_membership(2) a');
+SELECT run_as(3, :app, 'SELECT string_agg(workspace_id::text, $$ $$ ORDER BY workspace_id) FROM partner_portal.workspace', 2);
+CREATE TABLE accepted AS SELECT accepted_at FROM partner_portal.member WHERE (workspace_id, account_id) = (2, 3);
+SELECT run_as(3, :app, 'SELECT a.role FROM partner_portal.accept_membership(2) a');
+SELECT m.accepted_at = a.accepted_at AS once FROM accepted a, partner_portal.member m WHERE (workspace_id, account_id) = (2, 3);
+SELECT owners FROM partner_portal.workspace_usage WHERE workspace_id = 2;
+
+-- set_member_role: owners over everyone, administrators over the others
+SELECT run_as(6, :app, $$SELECT partner_portal.set_member_role(2, 7, 'member')$$);
+SELECT run_as(1, :app, $$SELECT partner_portal.set_member_role(2, 7, 'member')$$);
+SELECT run_as(NULL, :app, $$SELECT partner_portal.set_member_role(2, 7, 'member')$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.set_member_role(3, 3, 'member')$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.set_member_role(99, 3, 'member')$$);
+SELECT run_as(5, :app, $$SELECT s.role FROM partner_portal.set_member_role(2, 7, 'member') s$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.set_member_role(2, 7, 'owner')$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.set_member_role(2, 5, 'owner')$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.set_member_role(2, 2, 'member')$$);
+SELECT run_as(2, :app, $$SELECT partner_portal.set_member_role(2, 1, 'member')$$);
+SELECT run_as(2, :app, $$SELECT partner_portal.set_member_role(2, NULL, 'member')$$);
+SELECT run_as(2, :app, $$SELECT partner_portal.set_member_role(NULL, 7, 'member')$$);
+SELECT run_as(2, :app, $$SELECT partner_portal.set_member_role(2, 7, NULL)$$);
+SELECT run_as(2, :app, $$SELECT partner_portal.set_member_role(2, 7, 'boss')$$);
+SELECT run_as(2, :app, $$SELECT s.role FROM partner_portal.set_member_role(2, 7, 'administrator') s$$);
+SELECT run_as(2, :app, $$SELECT s.role FROM partner_portal.set_member_role(2, 8, 'member') s$$);
+SELECT run_as(2, :app, $$SELECT s.role FROM partner_portal.set_member_role(2, 3, 'guest') s$$);
+SELECT run_as(2, :app, $$SELECT partner_portal.set_member_role(2, 2, 'administrator')$$);
+SELECT run_as(4, :app, $$SELECT s.role FROM partner_portal.set_member_role(2, 8, 'owner') s$$);
+SELECT run_as(2, :app, $$SELECT s.role FROM partner_portal.set_member_role(2, 2, 'administrator') s$$);
+SELECT run_as(2, :app, $$SELECT partner_portal.set_member_role(2, 2, 'owner')$$);
+SELECT run_as(8, :app, $$SELECT s.role FROM partner_portal.set_member_role(2, 2, 'owner') s$$);
+-- a partner's account owner manages people, not owners
+SELECT run_as(NULL, :trusted, $$SELECT a.account_id FROM partner_portal.add_member(1, 'staff@example.com', 'member') a$$);
+SELECT (partner_portal.assign_staff(2, 9, 'account_owner')).role;
+SELECT run_as(9, :app, $$SELECT s.role FROM partner_portal.set_member_role(2, 7, 'guest') s$$);
+SELECT run_as(9, :app, $$SELECT partner_portal.set_member_role(2, 7, 'owner')$$);
+SELECT run_as(9, :app, $$SELECT partner_portal.remove_member(2, 8)$$);
+
+-- members: who reads the workspace reads its people; the partner too; everyone one's own
+SELECT run_as(2, :app, 'SELECT string_agg(account_id || $$ $$ || email, $$, $$ ORDER BY account_id) FROM partner_portal.members');
+SELECT run_as(1, :app, 'SELECT string_agg(workspace_id || $$ $$ || email, $$, $$ ORDER BY workspace_id, account_id) FROM partner_portal.members');
+SELECT run_as(7, :app, 'SELECT string_agg(workspace_id || $$ $$ || email, $$, $$ ORDER BY workspace_id, account_id) FROM partner_portal.members');
+SELECT run_as(9, :app, 'SELECT string_agg(workspace_id || $$ $$ || email, $$, $$ ORDER BY workspace_id, account_id) FROM partner_portal.members');
+SELECT run_as(NULL, :app, 'SELECT count(*) FROM partner_portal.members');
+
+-- remove_member: by who manages people; everyone oneself
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial, account_id) VALUES (2, 'smartphone', 's', 6);
+SELECT run_as(6, :app, $$SELECT partner_portal.remove_member(2, 7)$$);
+SELECT run_as(1, :app, $$SELECT partner_portal.remove_member(2, 7)$$);
+SELECT run_as(NULL, :app, $$SELECT partner_portal.remove_member(2, 7)$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.remove_member(3, 3)$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.remove_member(99, 3)$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.remove_member(99, 5)$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.remove_member(2, 2)$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.remove_member(2, 1)$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.remove_member(2, NULL)$$);
+SELECT run_as(5, :app, $$SELECT partner_portal.remove_member(NULL, 5)$$);
+SELECT run_as(5, :app, $$SELECT r.account_id FROM partner_portal.remove_member(2, 7) r$$);
+SELECT run_as(6, :app, $$SELECT r.account_id FROM partner_portal.remove_member(2, 6) r$$);
+SELECT status, account_id FROM partner_portal.security_key;
+SELECT run_as(2, :app, $$SELECT r.account_id FROM partner_portal.remove_member(2, 8) r$$);
+SELECT run_as(2, :app, $$SELECT partner_portal.remove_member(2, 2)$$);
+-- a pending membership may be turned down; a staff assignment goes with the membership
+SELECT run_as(NULL, :trusted, $$SELECT a.accepted_at FROM partner_portal.add_member(2, 'p@example.com', 'owner') a$$);
+SELECT run_as(1, :app, $$SELECT r.account_id FROM partner_portal.remove_member(2, 1) r$$);
+SELECT run_as(1, :app, $$SELECT r.account_id FROM partner_portal.remove_member(1, 9) r$$);
+SELECT count(*) FROM partner_portal.staff;
+-- both owners leave in one statement
+SELECT run_as(2, :trusted, $$SELECT a.account_id FROM partner_portal.add_member(2, 'second@example.com', 'owner') a$$);
+SELECT run_as(NULL, NULL, $$SELECT count((partner_portal.remove_member(2, a)).account_id) FROM unnest(ARRAY[2, 10]) a$$);
+TABLE people;
+
+-- disable_account, enable_account: the operator
+SELECT run_as(2, :app, 'SELECT partner_portal.disable_account(5)');
+SELECT run_as(NULL, :trusted, 'SELECT partner_portal.disable_account(5)');
+SELECT run_as(2, :app, 'SELECT partner_portal.enable_account(99)');
+SELECT run_as(4, :app, 'SELECT partner_portal.disable_account(99)');
+SELECT run_as(4, :app, 'SELECT partner_portal.disable_account(NULL)');
+SELECT run_as(4, :app, 'SELECT d.disabled_at IS NOT NULL FROM partner_portal.disable_account(5) d');
+SELECT run_as(4, :app, 'SELECT d.disabled_at IS NOT NULL FROM partner_portal.disable_account(5) d');
+SELECT run_as(5, :app, 'SELECT partner_portal.current_account_id()');
+SELECT run_as(2, :app, 'SELECT string_agg(account_id || $$ $$ || disabled, $$, $$ ORDER BY account_id) FROM partner_portal.members');
+SELECT run_as(4, :app, 'SELECT e.disabled_at FROM partner_portal.enable_account(5) e');
+SELECT run_as(5, :app, 'SELECT partner_portal.current_account_id()');
+
+-- change_email: who vouches for it
+SELECT run_as(5, :app, $$SELECT partner_portal.change_email(5, 'mine@example.com')$$);
+SELECT run_as(NULL, :ops, $$SELECT partner_portal.change_email(5, 'mine@example.com')$$);
+SELECT run_as(2, :trusted, $$SELECT partner_portal.change_email(5, 'mine@example.com')$$);
+SELECT run_as(2, :trusted, $$SELECT partner_portal.change_email(99, 'mine@example.com')$$);
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.change_email(NULL, 'mine@example.com')$$);
+SELECT run_as(5, :trusted, $$SELECT c.email FROM partner_portal.change_email(5, 'Mine@example.com') c$$);
+SELECT run_as(5, :trusted, $$SELECT c.email FROM partner_portal.change_email(5, 'mine@example.com') c$$);
+SELECT run_as(NULL, :trusted, $$SELECT c.email FROM partner_portal.change_email(5, 'admin@example.com') c$$);
+SELECT run_as(4, :ops, $$SELECT c.email FROM partner_portal.change_email(5, 'admin2@example.com') c$$);
+SELECT run_as(5, :trusted, $$SELECT partner_portal.change_email(5, 'C@Example.com')$$);
+SELECT run_as(5, :trusted, $$SELECT partner_portal.change_email(5, NULL)$$);
+SELECT run_as(5, :trusted, $$SELECT partner_portal.change_email(5, 'x')$$);
+SELECT run_as(5, :trusted, $$SELECT partner_portal.change_email(5, repeat('x', 10000000))$$);
+
+-- erase_account: the operator; a last owner first finds a successor
+SELECT run_as(5, :app, 'SELECT partner_portal.erase_account(5)');
+SELECT run_as(4, :app, 'SELECT partner_portal.erase_account(99)');
+SELECT run_as(4, :app, 'SELECT partner_portal.erase_account(NULL)');
+SELECT run_as(4, :app, 'SELECT partner_portal.erase_account(3)');
+INSERT INTO partner_portal.account_identity (issuer, subject, account_id) VALUES ('https://idp.example', 'five', 5);
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial, account_id) VALUES (2, 'smartphone', 's5', 5);
+SELECT run_as(4, :app, $$SELECT concat_ws(' ', e.email, e.name, e.disabled_at IS NOT NULL, e.erased_at IS NOT NULL, e.tokens_not_before) FROM partner_portal.erase_account(5) e$$);
+SELECT (SELECT count(*) FROM partner_portal.member WHERE account_id = 5), (SELECT count(*) FROM partner_portal.account_identity WHERE account_id = 5), status, account_id
+	FROM partner_portal.security_key WHERE serial = 's5';
+SELECT run_as(5, :app, 'SELECT partner_portal.current_account_id()');
+SELECT run_as(4, :app, 'SELECT partner_portal.erase_account(5)');
+SELECT run_as(4, :app, 'SELECT partner_portal.enable_account(5)');
+SELECT run_as(4, :ops, $$SELECT partner_portal.change_email(5, 'admin@example.com')$$);
+-- its address is free; the owner of a deleted workspace needs no successor
+SELECT run_as(NULL, :trusted, $$SELECT a.account_id > 10 FROM partner_portal.add_member(2, 'admin2@example.com', 'member') a$$);
+SELECT run_as(3, :app, $$SELECT d.workspace_id FROM partner_portal.delete_workspace(3) d$$, 3);
+SELECT run_as(4, :app, 'SELECT e.account_id FROM partner_portal.erase_account(3) e');
+-- nobody joins a deleted workspace
+SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(3, 'late@example.com', 'member')$$);
