@@ -93,7 +93,9 @@ REGRESS = \
 ISOLATION = \
 	revoke_read \
 	security_key \
-	key_activity
+	key_activity \
+	close_activate \
+	import_import
 # On 15 pg_regress looks in --outputdir first, where sql/ would be the extension's own parts, and in
 # --inputdir for expected/, which is why test/expected is a link.
 REGRESS_OPTS = --inputdir=test --outputdir=test

@@ -18,13 +18,13 @@ CREATE VIEW partner_portal.partner_panel WITH (security_barrier) AS
 	FROM (
 		SELECT r.workspace_id, r.partner_id, r.partner_key, r.created_at, r.company_name, r.time_zone, r.anchor_date, r.billing_step, r.deleted_at, r.suspended_at, 'registered' AS relation
 		FROM partner_portal.workspace r
-		WHERE r.partner_id IS NOT NULL
+		WHERE r.partner_id IS NOT NULL AND r.purged_at IS NULL
 			AND r.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
 		UNION ALL
 		SELECT r.workspace_id, r.partner_id, r.partner_key, r.created_at, r.company_name, r.time_zone, r.anchor_date, r.billing_step, r.deleted_at, r.suspended_at,
 			CASE WHEN r.partner_id = (SELECT partner_portal.current_partner_id()) THEN 'registered' ELSE 'granted' END
 		FROM partner_portal.workspace r
-		WHERE r.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[])
+		WHERE r.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]) AND r.purged_at IS NULL
 			AND NOT coalesce(r.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()), false)
 	) w
 	JOIN partner_portal.workspace_usage c ON c.workspace_id = w.workspace_id
