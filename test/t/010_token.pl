@@ -124,6 +124,7 @@ unlike($log . $err, qr/\Q$good\E/, 'of a good token, which is not in the log eit
 $primary->backup('base');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'base', has_streaming => 1);
+write_keys($standby, $jwks);
 $standby->start;
 my $named = token('{"sub":"1","exp":32503680000,"jti":"t1"}');
 my $sign_in = "BEGIN; SELECT partner_portal.login('$named'), partner_portal.current_account_id(); COMMIT;";
