@@ -92,10 +92,13 @@ REGRESS = \
 	key_activity
 ISOLATION = \
 	revoke_read \
-	security_key \
-	key_activity \
 	close_activate \
-	import_import
+	import_import \
+	activate_activate \
+	lower_activate \
+	swap \
+	disable_activate \
+	owner_owner
 # On 15 pg_regress looks in --outputdir first, where sql/ would be the extension's own parts, and in
 # --inputdir for expected/, which is why test/expected is a link.
 REGRESS_OPTS = --inputdir=test --outputdir=test
