@@ -7,6 +7,7 @@ MODULE_big = partner_portal
 OBJS = \
 	src/partner_portal.o \
 	src/rate.o \
+	src/invoice_guard.o \
 	src/guc.o \
 	src/identity.o \
 	src/login.o \
@@ -60,6 +61,11 @@ SQL_PARTS = \
 	sql/close_period.sql \
 	sql/activity_import.sql \
 	sql/price_plan.sql \
+	sql/invoice.sql \
+	sql/plan_assignment.sql \
+	sql/billing_run.sql \
+	sql/billing_batch.sql \
+	sql/invoice_change.sql \
 	sql/workspace_lifecycle.sql \
 	sql/partner.sql \
 	sql/people.sql \
@@ -87,6 +93,7 @@ REGRESS = \
 	staff \
 	workspace \
 	price_plan \
+	invoice \
 	key_limit \
 	security_key \
 	key_activity

@@ -15,16 +15,24 @@ CREATE TABLE partner_portal.billing_period (
 	opened_at timestamptz NOT NULL DEFAULT now(),
 	closed_at timestamptz,
 	late_facts_at timestamptz,
+	whole_start timestamptz,
+	whole_end timestamptz,
+	payer_id bigint,
+	invoice_visibility text,
+	billed_at timestamptz,
 	CONSTRAINT billing_period_pkey PRIMARY KEY (workspace_id, period_start),
 	CONSTRAINT billing_period_end_key UNIQUE (workspace_id, period_end),
 	CONSTRAINT billing_period_previous_key UNIQUE NULLS NOT DISTINCT (workspace_id, previous_end),
 	CONSTRAINT billing_period_workspace FOREIGN KEY (workspace_id) REFERENCES partner_portal.workspace,
 	CONSTRAINT billing_period_previous FOREIGN KEY (workspace_id, previous_end)
 		REFERENCES partner_portal.billing_period (workspace_id, period_end),
+	CONSTRAINT billing_period_whole CHECK (whole_start <= period_start AND whole_end >= period_end),
+	CONSTRAINT billing_period_invoice_visibility CHECK (invoice_visibility IN ('payer', 'both')),
 	CONSTRAINT billing_period_bounds CHECK (period_start < period_end AND isfinite(period_start) AND isfinite(period_end)),
 	CONSTRAINT billing_period_no_hole CHECK (CASE WHEN resumes THEN previous_end IS NOT NULL AND previous_end < period_start
 		ELSE previous_end = period_start END)
 );
+CREATE INDEX billing_period_unbilled ON partner_portal.billing_period (workspace_id, period_start) WHERE billed_at IS NULL;
 CREATE INDEX billing_period_due ON partner_portal.billing_period (period_end) WHERE closed_at IS NULL;
 COMMENT ON TABLE partner_portal.billing_period IS
 'Billing periods [period_start, period_end) of a workspace as they were when they opened: a chain without overlap or hole.';
@@ -33,6 +41,10 @@ COMMENT ON COLUMN partner_portal.billing_period.partner_key IS 'Partner when the
 COMMENT ON COLUMN partner_portal.billing_period.time_zone IS 'Zone of the workspace when the period opened: its local dates are of this zone.';
 COMMENT ON COLUMN partner_portal.billing_period.resumes IS 'Begins after a hole: the workspace was deleted and restored.';
 COMMENT ON COLUMN partner_portal.billing_period.late_facts_at IS 'When import_key_activity() last brought in a fact of this period after it was closed; its stored usage lacks it.';
+COMMENT ON COLUMN partner_portal.billing_period.whole_start IS 'With whole_end, the whole period that this is a part of: it was split, or a change of schedule cut it. It bears flat fees and minimums by its share of local dates. NULL is whole.';
+COMMENT ON COLUMN partner_portal.billing_period.payer_id IS 'Workspace that pays a platform plan''s invoice of the period, as it was at its start.';
+COMMENT ON COLUMN partner_portal.billing_period.invoice_visibility IS 'workspace.invoice_visibility at its start.';
+COMMENT ON COLUMN partner_portal.billing_period.billed_at IS 'When it was settled whether the period has a document; a run does not look at it again.';
 COMMENT ON COLUMN partner_portal.billing_period.closed_at IS 'When its usage was stored for good in usage_period.';
 
 CREATE TABLE partner_portal.usage_period (

@@ -3,13 +3,60 @@
 -- Locks are taken in this order, each in order of workspace: workspace, workspace_usage (the counter lock, under which
 -- keys are stamped), billing_period, usage_period.
 
+CREATE FUNCTION partner_portal.close_claimed(workspace_ids bigint[], as_of timestamptz)
+	RETURNS TABLE (workspace_id bigint, period_start timestamptz)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	known timestamptz;
+BEGIN
+	PERFORM partner_portal.add_periods(
+		(SELECT array_agg(w.workspace_id) FROM partner_portal.workspace w
+			WHERE w.workspace_id = ANY (close_claimed.workspace_ids) AND w.deleted_at IS NULL), close_claimed.as_of);
+	PERFORM FROM partner_portal.billing_period p
+	WHERE p.workspace_id = ANY (close_claimed.workspace_ids) AND p.closed_at IS NULL AND p.period_end <= close_claimed.as_of
+	ORDER BY p.workspace_id, p.period_start
+	FOR UPDATE;
+	known := clock_timestamp();
+	INSERT INTO partner_portal.usage_period (workspace_id, period_start, kind, partner_key,
+		distinct_keys, peak_keys, peak_at, end_keys, start_keys, key_days, key_seconds, users, known_at)
+	SELECT m.workspace_id, m.period_start, m.kind, p.partner_key,
+		m.distinct_keys, m.peak_keys, m.peak_at, m.end_keys, m.start_keys, m.key_days, m.key_seconds, m.users, known
+	FROM (
+		SELECT array_agg(p.workspace_id) AS ids, array_agg(p.period_start) AS starts, array_agg(p.period_end) AS ends, array_agg(p.time_zone) AS zones
+		FROM partner_portal.billing_period p
+		WHERE p.workspace_id = ANY (close_claimed.workspace_ids) AND p.closed_at IS NULL AND p.period_end <= close_claimed.as_of) due
+	CROSS JOIN LATERAL partner_portal.measure_usage(due.ids, due.starts, due.ends, due.zones, NULL) m
+	JOIN partner_portal.billing_period p ON p.workspace_id = m.workspace_id AND p.period_start = m.period_start
+	ORDER BY m.workspace_id, m.period_start, m.kind
+	ON CONFLICT ON CONSTRAINT usage_period_pkey DO UPDATE SET
+		distinct_keys = excluded.distinct_keys, peak_keys = excluded.peak_keys, peak_at = excluded.peak_at, end_keys = excluded.end_keys,
+		start_keys = excluded.start_keys, key_days = excluded.key_days, key_seconds = excluded.key_seconds, users = excluded.users,
+		partner_key = excluded.partner_key, known_at = excluded.known_at;
+	UPDATE partner_portal.workspace_usage u SET closed_until = greatest(u.closed_until, due.period_end)
+	FROM (
+		SELECT p.workspace_id, max(p.period_end) AS period_end FROM partner_portal.billing_period p
+		WHERE p.workspace_id = ANY (close_claimed.workspace_ids) AND p.closed_at IS NULL AND p.period_end <= close_claimed.as_of
+		GROUP BY p.workspace_id) due
+	WHERE u.workspace_id = due.workspace_id;
+	RETURN QUERY
+	WITH closed AS (
+		UPDATE partner_portal.billing_period p SET closed_at = known
+		WHERE p.workspace_id = ANY (close_claimed.workspace_ids) AND p.closed_at IS NULL AND p.period_end <= close_claimed.as_of
+		RETURNING p.workspace_id, p.period_start)
+	SELECT c.workspace_id, c.period_start FROM closed c ORDER BY c.workspace_id, c.period_start;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.close_claimed(bigint[], timestamptz) IS
+'Opens missing billing periods of workspaces and closes those that ended by as_of, in order, storing their usage for good; returns them. The caller holds the locks of workspace and workspace_usage. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.close_claimed(bigint[], timestamptz) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.close_periods(as_of timestamptz DEFAULT now(), max_workspaces integer DEFAULT NULL)
 	RETURNS TABLE (workspace_id bigint, period_start timestamptz)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	claimed bigint[];
-	known timestamptz;
 BEGIN
 	PERFORM partner_portal.require_operator();
 	IF close_periods.as_of IS NULL THEN
@@ -44,41 +91,7 @@ BEGIN
 		RETURN;
 	END IF;
 
-	PERFORM partner_portal.add_periods(
-		(SELECT array_agg(w.workspace_id) FROM partner_portal.workspace w
-			WHERE w.workspace_id = ANY (claimed) AND w.deleted_at IS NULL), close_periods.as_of);
-	PERFORM FROM partner_portal.billing_period p
-	WHERE p.workspace_id = ANY (claimed) AND p.closed_at IS NULL AND p.period_end <= close_periods.as_of
-	ORDER BY p.workspace_id, p.period_start
-	FOR UPDATE;
-	known := clock_timestamp();
-	INSERT INTO partner_portal.usage_period (workspace_id, period_start, kind, partner_key,
-		distinct_keys, peak_keys, peak_at, end_keys, start_keys, key_days, key_seconds, users, known_at)
-	SELECT m.workspace_id, m.period_start, m.kind, p.partner_key,
-		m.distinct_keys, m.peak_keys, m.peak_at, m.end_keys, m.start_keys, m.key_days, m.key_seconds, m.users, known
-	FROM (
-		SELECT array_agg(p.workspace_id) AS ids, array_agg(p.period_start) AS starts, array_agg(p.period_end) AS ends, array_agg(p.time_zone) AS zones
-		FROM partner_portal.billing_period p
-		WHERE p.workspace_id = ANY (claimed) AND p.closed_at IS NULL AND p.period_end <= close_periods.as_of) due
-	CROSS JOIN LATERAL partner_portal.measure_usage(due.ids, due.starts, due.ends, due.zones, NULL) m
-	JOIN partner_portal.billing_period p ON p.workspace_id = m.workspace_id AND p.period_start = m.period_start
-	ORDER BY m.workspace_id, m.period_start, m.kind
-	ON CONFLICT ON CONSTRAINT usage_period_pkey DO UPDATE SET
-		distinct_keys = excluded.distinct_keys, peak_keys = excluded.peak_keys, peak_at = excluded.peak_at, end_keys = excluded.end_keys,
-		start_keys = excluded.start_keys, key_days = excluded.key_days, key_seconds = excluded.key_seconds, users = excluded.users,
-		partner_key = excluded.partner_key, known_at = excluded.known_at;
-	UPDATE partner_portal.workspace_usage u SET closed_until = greatest(u.closed_until, due.period_end)
-	FROM (
-		SELECT p.workspace_id, max(p.period_end) AS period_end FROM partner_portal.billing_period p
-		WHERE p.workspace_id = ANY (claimed) AND p.closed_at IS NULL AND p.period_end <= close_periods.as_of
-		GROUP BY p.workspace_id) due
-	WHERE u.workspace_id = due.workspace_id;
-	RETURN QUERY
-	WITH closed AS (
-		UPDATE partner_portal.billing_period p SET closed_at = known
-		WHERE p.workspace_id = ANY (claimed) AND p.closed_at IS NULL AND p.period_end <= close_periods.as_of
-		RETURNING p.workspace_id, p.period_start)
-	SELECT c.workspace_id, c.period_start FROM closed c ORDER BY c.workspace_id, c.period_start;
+	RETURN QUERY SELECT c.workspace_id, c.period_start FROM partner_portal.close_claimed(claimed, close_periods.as_of) c;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.close_periods(timestamptz, integer) IS

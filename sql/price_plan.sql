@@ -314,7 +314,9 @@ DECLARE
 	made partner_portal.plan_component;
 BEGIN
 	plan := partner_portal.visible_plan(plan_id);
-	PERFORM FROM partner_portal.price_plan p WHERE p.partner_key = plan.partner_key AND p.plan_id = plan.plan_id FOR NO KEY UPDATE;
+	-- assign_price_plan() locks the first version FOR SHARE: a plan is not taken into use while it is added to
+	PERFORM FROM partner_portal.price_plan p WHERE p.partner_key = plan.partner_key AND p.plan_id IN (plan.plan_id, plan.family_id)
+	ORDER BY p.plan_id FOR NO KEY UPDATE;
 	PERFORM partner_portal.check_component(plan.currency, kind, model, measure, tiers, unit_price, package_size, minimum_minor, free_units);
 	INSERT INTO partner_portal.plan_component AS c (partner_key, plan_id, component, kind, model, measure, unit_price, package_size, tiers, minimum_minor, free_units)
 	SELECT plan.partner_key, plan.plan_id, 1 + max(o.component), kind, model, measure, trim_scale(unit_price), package_size, tiers, minimum_minor, free_units
@@ -349,6 +351,10 @@ BEGIN
 	IF in_force_from < now() AND NOT partner_portal.is_operator() THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a version cannot come into force in the past',
 			HINT = 'Only the operator, who loads history from elsewhere, may say so.';
+	END IF;
+	IF EXISTS (SELECT FROM partner_portal.invoice i JOIN partner_portal.price_plan p ON p.partner_key = i.issuer_key AND p.plan_id = i.plan_id
+			WHERE i.issuer_key = latest.partner_key AND p.family_id = latest.family_id AND i.document = 'invoice' AND i.period_start >= in_force_from) THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('periods from %s on are billed by the plan already', in_force_from);
 	END IF;
 	name := coalesce(name, latest.name);
 	IF length(name) NOT BETWEEN 1 AND 200 OR name !~ '\S' THEN

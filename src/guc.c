@@ -22,6 +22,7 @@ bool		pp_restoring_setting = false;
 bool		pp_allow_drop = false;
 char	   *pp_workspace_url = NULL;
 char	   *pp_link_base_url = NULL;
+int			pp_invoice_grace = 3600;
 char	   *pp_smtp_url = NULL;
 char	   *pp_smtp_from = NULL;
 char	   *pp_secrets_file = NULL;
@@ -170,5 +171,10 @@ pp_define_settings(void)
 	define_string("partner_portal.link_base_url",
 				  "Address that links to people begin with (registration, invitations).",
 				  NULL, &pp_link_base_url, "https://portal.example.com", PGC_SUSET);
+	DefineCustomIntVariable("partner_portal.invoice_grace",
+							"How long after the end of its period an invoice stays a draft.",
+							"Facts that come in meanwhile are billed on it; from then on a billing run finalizes it.",
+							&pp_invoice_grace, 3600, 0, 31 * SECS_PER_DAY, PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
 	define_delivery_settings();
 }

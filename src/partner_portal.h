@@ -40,6 +40,7 @@ extern bool pp_restoring_setting;
 extern bool pp_allow_drop;
 extern char *pp_workspace_url;
 extern char *pp_link_base_url;
+extern int	pp_invoice_grace;
 extern char *pp_smtp_url;
 extern char *pp_smtp_from;
 extern char *pp_secrets_file;
@@ -154,7 +155,7 @@ extern void pp_workspace_not_found(int64 workspace_id) pg_attribute_noreturn();
 /* in restoring.c: whether this session loads a dump */
 extern bool pp_restoring(void);
 
-/* in rate.c */
+/* in rate.c: money */
 extern int64 pp_to_minor(Numeric numerator, int64 denominator, int digits);
 /* in billing_period.c: boundaries in a workspace's own time zone */
 extern pg_tz *pp_time_zone(const char *name);
