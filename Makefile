@@ -105,7 +105,10 @@ ISOLATION = \
 	lower_activate \
 	swap \
 	disable_activate \
-	owner_owner
+	owner_owner \
+	security_key \
+	key_activity \
+	disable_login
 # On 15 pg_regress looks in --outputdir first, where sql/ would be the extension's own parts, and in
 # --inputdir for expected/, which is why test/expected is a link.
 REGRESS_OPTS = --inputdir=test --outputdir=test

@@ -2,6 +2,7 @@
 \set begin :abs_srcdir '/sql/begin.sql'
 \set concept identity
 \i :begin
+-- Who is asking: signing in without a token, the sealed setting, and its ends (src/identity.c, src/login.c).
 INSERT INTO partner_portal.account (email) VALUES ('anna@example.com'), ('ben@example.com'), ('cleo@example.com'), ('gone@example.com');
 UPDATE partner_portal.account SET disabled_at = now() WHERE account_id = 4;
 INSERT INTO partner_portal.workspace (company_name, slug, anchor_date) VALUES ('One', 'one', '2026-01-01'), ('Two', 'two', '2026-01-01'), ('Three', 'three', '2026-01-01');

@@ -4,6 +4,7 @@
 \set asked no
 \set concept token
 \i :begin
+-- Tokens, good and bad, and the files of their keys (src/token.c, src/jwks.c, src/signature.c, src/json.c).
 -- making tokens: HMAC-SHA-256 (RFC 2104) and base64url
 CREATE SCHEMA jwt;
 GRANT USAGE ON SCHEMA jwt TO regress_app;
@@ -108,6 +109,28 @@ INSERT INTO jwt.bad VALUES
 SET ROLE regress_app;
 SELECT * FROM jwt.answers();
 RESET ROLE;
+-- nor does any other garbage in header or claims get another one; each time some bytes are changed, doubled or left out
+CREATE FUNCTION jwt.garble(data bytea) RETURNS bytea LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+	at int;
+BEGIN
+	FOR i IN 0..(random() * 3)::int LOOP
+		at := 1 + floor(random() * (length(data) - 1))::int;
+		data := CASE floor(random() * 4)
+			WHEN 0 THEN set_byte(data, at, floor(random() * 256)::int)
+			WHEN 1 THEN set_byte(data, at, ascii(substr('{}[]":,\u0-eE.', 1 + floor(random() * 14)::int, 1)))
+			WHEN 2 THEN substr(data, 1, at) || substr(data, at)
+			ELSE substr(data, 1, at - 1) || substr(data, at + 1) END;
+	END LOOP;
+	RETURN data;
+END
+$$;
+SELECT setseed(0.25) \g /dev/null
+SELECT count(*) AS tries, count(*) FILTER (WHERE answer !~ '^(28000 invalid token|account 1( in [12])?)$') AS other_answers,
+	count(*) FILTER (WHERE answer LIKE 'account%') BETWEEN 100 AND 2000 AS some_are_harmless FROM (
+	SELECT jwt.try(jwt.sign('{"alg":"HS256"}', jwt.garble('{"sub":"1","exp":32503680000,"nbf":1.5e3,"aud":["x","\\u00e4"],"workspace":2,"a":{"b":[null,true,"\\ud83d\\ude00"]}}'), jwt.secret('a'))) AS answer FROM generate_series(1, 1500)
+	UNION ALL SELECT jwt.try(jwt.sign(jwt.garble('{"alg":"HS256","kid":"a","typ":"JWT"}'), '{"sub":"1","exp":32503680000}', jwt.secret('a'))) FROM generate_series(1, 500)
+	UNION ALL SELECT jwt.try(encode(jwt.garble(convert_to(jwt.token(), 'UTF8')), 'escape')) FROM generate_series(1, 500)) AS g;
 -- at the top level too, without a context
 \set VERBOSITY default
 \set SHOW_CONTEXT always
@@ -246,6 +269,24 @@ RQIDAQAB
 -- each key for its own algorithm only
 SELECT a.name AS signed_by, b.name AS said_to_be, jwt.try(split_part(b.token, '.', 1) || '.' || split_part(a.token, '.', 2) || '.' || split_part(a.token, '.', 3))
 	FROM jwt.vector a, jwt.vector b WHERE a.name <> b.name AND a.name <> 'weak RSA' AND b.name <> 'weak RSA' ORDER BY 1, 2;
+
+-- a garbled key file is no key file, or one with fewer keys
+DO $$
+DECLARE
+	answer text;
+BEGIN
+	PERFORM setseed(0.75);
+	FOR i IN 1..150 LOOP
+		EXECUTE format('COPY (SELECT %L) TO PROGRAM %L',
+			translate(encode(jwt.garble(convert_to(jsonb_build_object('keys', jsonb_build_array('{"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "JpiJyb9RDZrUw2q3lWOi2RYDBrNSnFTb97VIekho3Zk"}'::jsonb, '{"kty": "EC", "crv": "P-256", "kid": "ec", "x": "MHbLQt85OnrPahFuVN4lF-kMS_Mpns6LBIV7i-4g-jQ", "y": "wpSpf7rBgtKsuoxxuSSITIH7RMKyK_L4E9FO333M-AM"}'::jsonb, '{"kty": "RSA", "kid": "rsa", "n": "tfodjvLYCukCR1zEAjMAxsIL7HFwTe40BecsYlijc63dqIaKL26jZN9_G1RNPENPW4zFVuf-8zt6u3dvAcltZeFInIsVCeVV1YCQ15Rr_s1541VG14YD1MFyFLTS_8AA4Y9oKAbvpYsyVZ4surb7VCiWJvsE9GRMPpkRQyEGpfGcpPGgXinZrSSePD1vz7Ay_g8ChWwiJ8MQXQAcAvVAAyqTYFPSl7z-bbMw9B0AsB3gQOISNF_jm-italqiEVAdWnll74D8B5BosaoPG7iAdLHze-U_cDOJL49IC38rY3IQURdqgZC94dKrdjV3d2RHhm-DSR897lzRg8VLF5NpRQ", "e": "AQAB"}'::jsonb))::text, 'UTF8')), 'escape'), '\', '/'),
+			'umask 077; cat > regress_token.jwks');
+		SELECT string_agg(DISTINCT jwt.try(token), ' ') INTO answer FROM jwt.vector;
+		IF answer !~ '^(28000 invalid token|account 1| )+$' THEN
+			RAISE WARNING '%', answer;
+		END IF;
+	END LOOP;
+END
+$$;
 
 -- rotation: the new key counts at once, the old one no longer
 COPY (SELECT jsonb_build_object('keys', jsonb_build_array('{"kty": "EC", "crv": "P-256", "kid": "ec", "x": "MHbLQt85OnrPahFuVN4lF-kMS_Mpns6LBIV7i-4g-jQ", "y": "wpSpf7rBgtKsuoxxuSSITIH7RMKyK_L4E9FO333M-AM"}'::jsonb, jsonb_build_object('kty', 'oct', 'k', jwt.b64(jwt.secret('b')))))) TO PROGRAM 'umask 077; cat > regress_token.jwks';
