@@ -176,7 +176,6 @@ stamp_insert(Relation rel, Datum *values, bool *nulls)
 {
 	bool		restoring = pp_restoring();
 	int64		workspace_id;
-	PpWorkspace workspace;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (!restoring || nulls[KEY_KEY_ID - 1])
@@ -191,8 +190,7 @@ stamp_insert(Relation rel, Datum *values, bool *nulls)
 
 	workspace_id = DatumGetInt64(values[KEY_WORKSPACE_ID - 1]);
 	/* An absent workspace is for the foreign key to refuse. */
-	values[KEY_PARTNER_KEY - 1] =
-		Int64GetDatum(pp_workspace(workspace_id, &workspace) ? workspace.partner_key : 0);
+	values[KEY_PARTNER_KEY - 1] = Int64GetDatum(pp_partner_key_to_stay(workspace_id));
 	nulls[KEY_PARTNER_KEY - 1] = false;
 	set_time(values, nulls, KEY_CREATED_AT, now);
 	if (key_status(values, nulls) == STATUS_ACTIVE)

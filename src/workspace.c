@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * workspace.c
- *		The guard of the workspace table: who may change which column.
+ *		The guard of the workspace table: who may change which column; and the
+ *		lock that keeps a workspace with its partner while rows are added to it.
  *
  * Settings are changed by plain UPDATE.  A policy says whose rows one may
  * change at all; this BEFORE ROW trigger says which columns, and looks at what
@@ -13,15 +14,20 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "partner_portal.h"
+#include "security_key.h"
 
 PG_FUNCTION_INFO_V1(partner_portal_guard_workspace);
 
@@ -58,6 +64,102 @@ static const GuardedColumn guarded_columns[] = {
 	{"suspended_reason", NULL},
 	{"purged_at", NULL},
 };
+
+/* A workspace that this transaction has locked, and the partner it has. */
+typedef struct LockedWorkspace
+{
+	int64		workspace_id;	/* hash key */
+	int64		partner_key;
+} LockedWorkspace;
+
+/*
+ * The workspaces that were locked by locked_by, the current (sub)transaction;
+ * any other begins anew, since a lock goes with the subtransaction it was taken
+ * in.
+ */
+static MemoryContext locked_context = NULL;
+static HTAB *locked_workspaces = NULL;
+static TransactionId locked_by = InvalidTransactionId;
+
+/*
+ * lock_workspace locks a workspace FOR KEY SHARE, as the foreign key of a row
+ * that is added to it will, and returns its partner_key; 0 if there is none.
+ */
+static int64
+lock_workspace(int64 workspace_id)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(workspace_id)};
+	int64		partner_key = 0;
+	PpOwner		self;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	pp_become_owner(&self);
+	if (plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare("SELECT partner_key FROM partner_portal.workspace"
+										   " WHERE workspace_id = $1 FOR KEY SHARE", 1, types);
+
+		if (prepared == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(prepared);
+		plan = prepared;
+	}
+	if (SPI_execute_plan(plan, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not lock workspace " INT64_FORMAT, workspace_id);
+	if (SPI_processed == 1)
+	{
+		bool		null;
+
+		partner_key = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+	}
+	pp_stop_being_owner(&self);
+	SPI_finish();
+	return partner_key;
+}
+
+/*
+ * pp_partner_key_to_stay returns the partner_key of a workspace that rows are
+ * added to, 0 for none and for an absent one, and makes sure that it stays the
+ * same until the end of the transaction.  Without the lock a transfer in
+ * between would leave the row with the partner of before, and the foreign key
+ * would refuse it.  It waits for a transfer that is under way; with a snapshot
+ * from before it raises 40001.
+ */
+int64
+pp_partner_key_to_stay(int64 workspace_id)
+{
+	LockedWorkspace *locked;
+	int64		partner_key;
+	bool		found = false;
+
+	if (locked_by != GetCurrentTransactionId())
+	{
+		HASHCTL		control = {0};
+
+		if (locked_context == NULL)
+			locked_context = AllocSetContextCreate(TopMemoryContext, "partner_portal locked workspaces",
+												   ALLOCSET_DEFAULT_SIZES);
+		locked_by = InvalidTransactionId;
+		MemoryContextReset(locked_context);
+		control.keysize = sizeof(int64);
+		control.entrysize = sizeof(LockedWorkspace);
+		control.hcxt = locked_context;
+		locked_workspaces = hash_create("partner_portal locked workspaces", 64, &control,
+										HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		locked_by = GetCurrentTransactionId();
+	}
+	locked = hash_search(locked_workspaces, &workspace_id, HASH_FIND, NULL);
+	if (locked != NULL)
+		return locked->partner_key;
+
+	partner_key = lock_workspace(workspace_id);
+	locked = hash_search(locked_workspaces, &workspace_id, HASH_ENTER, &found);
+	locked->partner_key = partner_key;
+	return partner_key;
+}
 
 /*
  * get_column returns a column of a row.
@@ -202,6 +304,8 @@ partner_portal_guard_workspace(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && pp_restoring())
 		return PointerGetDatum(row);
 
+	/* one's own transfer changes what pp_partner_key_to_stay() remembers */
+	locked_by = InvalidTransactionId;
 	desc = RelationGetDescr(trigger->tg_relation);
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !by_our_functions(trigger->tg_relation))
 		check_update(trigger);
