@@ -99,6 +99,8 @@ REGRESS = \
 	key_activity
 ISOLATION = \
 	revoke_read \
+	transfer_activate \
+	register_rotate \
 	close_activate \
 	import_import \
 	activate_activate \
