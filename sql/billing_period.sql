@@ -331,8 +331,24 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.split_period(bigint, timestamptz) IS
-'Ends the running period of a workspace at an instant and lets the next one begin there, up to the old end, for the present partner: for a transfer, after workspace.partner_id has changed. A closed period is never cut; internal.';
+'Ends the running period of a workspace at an instant and lets the next one begin there, up to the old end, for the present partner. A closed period is never cut; internal.';
 REVOKE ALL ON FUNCTION partner_portal.split_period(bigint, timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.workspace_moved() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NEW.deleted_at IS NULL AND NOT partner_portal.restoring_session() THEN
+		PERFORM partner_portal.split_period(NEW.workspace_id, clock_timestamp());
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.workspace_moved() IS 'Trigger: a change of partner ends the running billing period and begins one for the new partner.';
+REVOKE ALL ON FUNCTION partner_portal.workspace_moved() FROM PUBLIC;
+
+CREATE TRIGGER workspace_moved AFTER UPDATE ON partner_portal.workspace
+	FOR EACH ROW WHEN (OLD.partner_id IS DISTINCT FROM NEW.partner_id)
+	EXECUTE FUNCTION partner_portal.workspace_moved();
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'SELECT', 'TABLE partner_portal.billing_period'),

@@ -249,10 +249,9 @@ DECLARE
 BEGIN
 	DELETE FROM partner_portal.staff s WHERE s.workspace_id = move_workspace.workspace_id;
 	PERFORM partner_portal.lock_keys(workspace_id);
-	-- partner_key of live rows follows by foreign key
+	-- partner_key of live rows follows by foreign key, and the billing period is split by trigger
 	UPDATE partner_portal.workspace w SET partner_id = new_partner_id WHERE w.workspace_id = move_workspace.workspace_id
 	RETURNING w.* INTO moved;
-	PERFORM partner_portal.split_period(workspace_id, clock_timestamp());
 	RETURN moved;
 END
 $$;

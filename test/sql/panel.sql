@@ -99,3 +99,23 @@ SELECT partner_portal.find_customers('');
 SELECT partner_portal.usage(3);
 \set VERBOSITY terse
 RESET ROLE;
+-- a customer moves: the old partner sees it no more, the new one nothing older
+SET ROLE regress_trusted;
+BEGIN; SELECT partner_portal.login_as(:south) > 0 AS signed_in; SELECT split_part(partner_portal.registration_url(), '/register/', 2) AS code \gset
+COMMIT;
+BEGIN; SELECT partner_portal.login_as(:alder) > 0 AS signed_in;
+SELECT partner_id FROM partner_portal.transfer_workspace(3, :'code'); COMMIT;
+BEGIN; SELECT partner_portal.login_as(:north) > 0 AS signed_in; :panel COMMIT;
+BEGIN; SELECT partner_portal.login_as(:south) > 0 AS signed_in; :panel
+SELECT count(*) FROM partner_portal.billing_history(3);
+SELECT kind, distinct_keys, start_keys FROM partner_portal.usage(3);
+\set VERBOSITY sqlstate
+SAVEPOINT s; SELECT partner_portal.usage(3, tstzrange(now() - interval '40 days', now() - interval '10 days')); ROLLBACK TO s;
+SELECT partner_portal.usage_csv(3, tstzrange(now() - interval '40 days', now() - interval '10 days')); ROLLBACK TO s;
+\set VERBOSITY terse
+COMMIT;
+BEGIN; SELECT partner_portal.login_as(:alder) > 0 AS signed_in;
+SELECT count(*) FROM partner_portal.billing_history(3);
+SELECT kind FROM partner_portal.usage(3, tstzrange(now() - interval '40 days', now() - interval '10 days')); COMMIT;
+RESET ROLE;
+SELECT partner_key, count(*), bool_and(closed_at IS NOT NULL) AS closed FROM partner_portal.billing_period WHERE workspace_id = 3 GROUP BY 1, closed_at IS NOT NULL ORDER BY 1, 2;
