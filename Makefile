@@ -108,8 +108,6 @@ ISOLATION = \
 	swap \
 	disable_activate \
 	owner_owner \
-	security_key \
-	key_activity \
 	disable_login
 # On 15 pg_regress looks in --outputdir first, where sql/ would be the extension's own parts, and in
 # --inputdir for expected/, which is why test/expected is a link.

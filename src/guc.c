@@ -141,7 +141,7 @@ pp_define_settings(void)
 {
 	define_string("partner_portal.jwks_file",
 				  "File of JSON Web Keys that sign login tokens.",
-				  "A JWKS document (RFC 7517) on the server; read again when it changes. Must not be readable by others when it holds HS256 secrets.",
+				  "A JWKS document (RFC 7517) on the server, by a path that may be relative to the data directory; read again when it changes. Must not be readable by others when it holds HS256 secrets or private keys, nor writable by them ever.",
 				  &pp_jwks_file, "", PGC_SIGHUP);
 	define_string("partner_portal.token_audience",
 				  "Audience that a login token must name in \"aud\"; empty asks for none.",
