@@ -17,6 +17,7 @@ OBJS = \
 	src/json.o \
 	src/acl_cache.o \
 	src/permission.o \
+	src/policy_reader.o \
 	src/explain_access.o \
 	src/restoring.o \
 	src/billing_period.o \
@@ -79,6 +80,7 @@ REGRESS = \
 	token \
 	authorize \
 	permission \
+	restoring \
 	explain_access \
 	lint \
 	mail_format \

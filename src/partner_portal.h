@@ -138,6 +138,11 @@ typedef struct PpPermission
 } PpPermission;
 
 extern const PpPermission *pp_permission(int n);
+extern const PpPermission *pp_find_permission(const char *name, int length);
+extern const PpAccess *pp_current_access(const PpIdentity **identity);
+extern const PpMembership *pp_current_acting(const PpAccess **access);
+extern bool pp_runs_partner(const PpMembership *membership);
+extern int	pp_first_staff(const PpAccess *access, int64 partner_key, int64 workspace_id);
 extern bool pp_membership_counts(const PpMembership *membership);
 extern const PpMembership *pp_acting_membership(const PpAccess *access,
 												const PpIdentity *identity);

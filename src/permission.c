@@ -10,17 +10,13 @@
  * system administrator.  The table below says which standing has which
  * permission.  The operator has every one.
  *
- * Functions for policies never raise, whatever they are asked.
- *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "partner_portal.h"
@@ -58,25 +54,14 @@ static const PpPermission permissions[] = {
 #undef AO
 #undef SA
 
-PG_FUNCTION_INFO_V1(partner_portal_current_account_id);
-PG_FUNCTION_INFO_V1(partner_portal_current_workspace_id);
-PG_FUNCTION_INFO_V1(partner_portal_current_partner_id);
-PG_FUNCTION_INFO_V1(partner_portal_current_portal_id);
-PG_FUNCTION_INFO_V1(partner_portal_is_operator);
-PG_FUNCTION_INFO_V1(partner_portal_acting_role);
-PG_FUNCTION_INFO_V1(partner_portal_looks_after);
-PG_FUNCTION_INFO_V1(partner_portal_own_workspace);
-PG_FUNCTION_INFO_V1(partner_portal_granted_workspaces);
-PG_FUNCTION_INFO_V1(partner_portal_lowest_partner_key);
-PG_FUNCTION_INFO_V1(partner_portal_highest_partner_key);
 PG_FUNCTION_INFO_V1(partner_portal_may);
 PG_FUNCTION_INFO_V1(partner_portal_authorize);
 
 /*
- * find_permission returns the permission of that name, or NULL.
+ * pp_find_permission returns the permission of that name, or NULL.
  */
-static const PpPermission *
-find_permission(const char *name, int length)
+const PpPermission *
+pp_find_permission(const char *name, int length)
 {
 	for (int i = 0; i < lengthof(permissions); i++)
 		if (strlen(permissions[i].name) == length &&
@@ -96,21 +81,12 @@ pp_permission(int n)
 }
 
 /*
- * find_permission_text is find_permission for an SQL text.
- */
-static const PpPermission *
-find_permission_text(const text *name)
-{
-	return find_permission(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
-}
-
-/*
- * get_permission is find_permission for those who must know what they ask.
+ * get_permission is pp_find_permission for those who must know what they ask.
  */
 static const PpPermission *
 get_permission(const char *name)
 {
-	const PpPermission *permission = find_permission(name, strlen(name));
+	const PpPermission *permission = pp_find_permission(name, strlen(name));
 
 	if (permission == NULL)
 		ereport(ERROR,
@@ -121,12 +97,12 @@ get_permission(const char *name)
 }
 
 /*
- * current_access returns the identity and what its account may rest on; NULL
+ * pp_current_access returns the identity and what its account may rest on; NULL
  * when nobody is signed in, or it has expired, or the account is disabled,
  * erased or gone.
  */
-static const PpAccess *
-current_access(const PpIdentity **identity)
+const PpAccess *
+pp_current_access(const PpIdentity **identity)
 {
 	const PpAccess *access;
 
@@ -174,14 +150,14 @@ pp_acting_membership(const PpAccess *access, const PpIdentity *identity)
 }
 
 /*
- * current_acting is pp_acting_membership of the identity; NULL for nobody too.
+ * pp_current_acting is pp_acting_membership of the identity; NULL for nobody too.
  */
-static const PpMembership *
-current_acting(const PpAccess **access)
+const PpMembership *
+pp_current_acting(const PpAccess **access)
 {
 	const PpIdentity *identity;
 
-	*access = current_access(&identity);
+	*access = pp_current_access(&identity);
 	return *access == NULL ? NULL : pp_acting_membership(*access, identity);
 }
 
@@ -189,19 +165,19 @@ current_acting(const PpAccess **access)
  * runs tells whether a membership is that of an owner or administrator of a
  * partner.
  */
-static bool
-runs_partner(const PpMembership *membership)
+bool
+pp_runs_partner(const PpMembership *membership)
 {
 	return membership->workspace.is_partner &&
 		(membership->role & (PP_OWNER | PP_ADMINISTRATOR)) != 0;
 }
 
 /*
- * first_staff returns the position of the first of the account's assignments
+ * pp_first_staff returns the position of the first of the account's assignments
  * that is not before the given partner and workspace.
  */
-static int
-first_staff(const PpAccess *access, int64 partner_key, int64 workspace_id)
+int
+pp_first_staff(const PpAccess *access, int64 partner_key, int64 workspace_id)
 {
 	int			low = 0;
 	int			high = access->n_staff;
@@ -230,12 +206,12 @@ pp_standing_by(const PpAccess *access, const PpMembership *acting, const PpWorks
 	PpStanding	standing = 0;
 
 	if (acting->workspace.workspace_id == workspace->workspace_id)
-		return acting->role | (runs_partner(acting) ? PP_OWN_PARTNER : 0);
+		return acting->role | (pp_runs_partner(acting) ? PP_OWN_PARTNER : 0);
 	if (workspace->partner_key == acting->workspace.workspace_id)
 	{
-		int			i = first_staff(access, workspace->partner_key, workspace->workspace_id);
+		int			i = pp_first_staff(access, workspace->partner_key, workspace->workspace_id);
 
-		if (runs_partner(acting))
+		if (pp_runs_partner(acting))
 			standing |= PP_PARTNER;
 		if (i < access->n_staff &&
 			access->staff[i].partner_key == workspace->partner_key &&
@@ -253,7 +229,7 @@ PpStanding
 pp_standing(int64 workspace_id)
 {
 	const PpAccess *access;
-	const PpMembership *acting = current_acting(&access);
+	const PpMembership *acting = pp_current_acting(&access);
 	PpWorkspace workspace;
 
 	if (acting == NULL || !pp_workspace(workspace_id, &workspace))
@@ -274,7 +250,7 @@ pp_is_operator(void)
 
 	if (!pp_signed_in())
 		return superuser_arg(GetOuterUserId());
-	access = current_access(&identity);
+	access = pp_current_access(&identity);
 	return access != NULL && access->is_operator;
 }
 
@@ -285,7 +261,7 @@ int64
 pp_account_id(void)
 {
 	const PpIdentity *identity;
-	const PpAccess *access = current_access(&identity);
+	const PpAccess *access = pp_current_access(&identity);
 
 	return access == NULL ? 0 : access->account_id;
 }
@@ -297,7 +273,7 @@ int64
 pp_acting_workspace(void)
 {
 	const PpAccess *access;
-	const PpMembership *acting = current_acting(&access);
+	const PpMembership *acting = pp_current_acting(&access);
 
 	return acting == NULL ? 0 : acting->workspace.workspace_id;
 }
@@ -406,165 +382,4 @@ Datum
 partner_portal_may(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(pp_may(text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_INT64(1)));
-}
-
-Datum
-partner_portal_is_operator(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_BOOL(pp_is_operator());
-}
-
-Datum
-partner_portal_current_account_id(PG_FUNCTION_ARGS)
-{
-	int64		account_id = pp_account_id();
-
-	if (account_id == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(account_id);
-}
-
-Datum
-partner_portal_current_workspace_id(PG_FUNCTION_ARGS)
-{
-	int64		workspace_id = pp_acting_workspace();
-
-	if (workspace_id == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(workspace_id);
-}
-
-Datum
-partner_portal_current_partner_id(PG_FUNCTION_ARGS)
-{
-	const PpAccess *access;
-	const PpMembership *acting = current_acting(&access);
-
-	if (acting == NULL || !acting->workspace.is_partner)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(acting->workspace.workspace_id);
-}
-
-/*
- * acting_role returns the role in the acting workspace as text.
- */
-Datum
-partner_portal_acting_role(PG_FUNCTION_ARGS)
-{
-	const PpAccess *access;
-	const PpMembership *acting = current_acting(&access);
-
-	if (acting == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(acting->role == PP_OWNER ? "owner" :
-									 acting->role == PP_ADMINISTRATOR ? "administrator" :
-									 acting->role == PP_MEMBER ? "member" : "guest"));
-}
-
-/*
- * looks_after tells whether one acts as owner or administrator of a
- * workspace's partner.
- */
-Datum
-partner_portal_looks_after(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_BOOL((pp_standing(PG_GETARG_INT64(0)) & PP_PARTNER) != 0);
-}
-
-Datum
-partner_portal_own_workspace(PG_FUNCTION_ARGS)
-{
-	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
-	const PpAccess *access;
-	const PpMembership *acting = current_acting(&access);
-
-	if (permission == NULL || acting == NULL ||
-		(pp_standing_by(access, acting, &acting->workspace) & permission->who) == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(acting->workspace.workspace_id);
-}
-
-/*
- * granted_workspaces returns the customers on which one has a permission by
- * being their staff, for policies; those of whom one is the partner are found
- * by partner_key.  The array is the caller's.
- */
-Datum
-partner_portal_granted_workspaces(PG_FUNCTION_ARGS)
-{
-	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
-	const PpAccess *access;
-	const PpMembership *acting = current_acting(&access);
-	Datum	   *ids;
-	int64		partner_key;
-	int			n = 0;
-
-	if (permission == NULL || acting == NULL)
-		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
-	partner_key = acting->workspace.workspace_id;
-	ids = palloc(Max(access->n_staff, 1) * sizeof(Datum));
-	for (int i = first_staff(access, partner_key, 0);
-		 i < access->n_staff && access->staff[i].partner_key == partner_key; i++)
-		if ((access->staff[i].role & permission->who) != 0)
-			ids[n++] = Int64GetDatum(access->staff[i].workspace_id);
-	PG_RETURN_ARRAYTYPE_P(construct_array(ids, n, INT8OID, sizeof(int64),
-										  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
-
-/*
- * partner_key_range returns the range of partner_key that is the identity's to
- * look after; false if there is none.
- */
-static bool
-partner_key_range(int64 *lowest, int64 *highest)
-{
-	const PpAccess *access;
-	const PpMembership *acting;
-
-	if (pp_is_operator())
-	{
-		*lowest = 0;
-		*highest = PG_INT64_MAX;
-		return true;
-	}
-	acting = current_acting(&access);
-	if (acting == NULL || !runs_partner(acting))
-		return false;
-	*lowest = *highest = acting->workspace.workspace_id;
-	return true;
-}
-
-Datum
-partner_portal_lowest_partner_key(PG_FUNCTION_ARGS)
-{
-	int64		lowest;
-	int64		highest;
-
-	if (!partner_key_range(&lowest, &highest))
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(lowest);
-}
-
-Datum
-partner_portal_highest_partner_key(PG_FUNCTION_ARGS)
-{
-	int64		lowest;
-	int64		highest;
-
-	if (!partner_key_range(&lowest, &highest))
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(highest);
-}
-
-/*
- * current_portal_id returns the portal one acts in.
- */
-Datum
-partner_portal_current_portal_id(PG_FUNCTION_ARGS)
-{
-	const PpIdentity *identity;
-
-	if (current_access(&identity) == NULL || identity->portal_id == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(identity->portal_id);
 }

@@ -2,7 +2,7 @@
 \set begin :abs_srcdir '/sql/begin.sql'
 \set concept permission
 \i :begin
--- What the identity may do follows every change at once, in the session that makes it too.
+-- What the identity may do (src/permission.c, src/policy_reader.c) follows every change at once, in the session that makes it too.
 INSERT INTO partner_portal.account (email) VALUES ('p_owner@example.com'), ('p_member@example.com'), ('c_owner@example.com'), ('c_admin@example.com'),
 	('operator@example.com'), ('several@example.com'), ('d_owner@example.com');
 INSERT INTO partner_portal.partner (partner_id, registration_code) VALUES (1, 'code-of-p');
@@ -225,22 +225,3 @@ SELECT count(*) AS staff_no_more FROM partner_portal.security_key;
 ROLLBACK;
 SELECT count(*) AS nobody FROM partner_portal.security_key;
 RESET parallel_leader_participation;
--- a dump's script, and nobody else
-RESET ROLE;
-SELECT partner_portal.restoring_session();
-SET row_security = off;
-SET check_function_bodies = off;
-SELECT partner_portal.restoring_session();
-SET ROLE regress_app;
-SELECT partner_portal.restoring_session();
-RESET ROLE;
-BEGIN;
-SELECT partner_portal.login_as(1);
-SELECT partner_portal.restoring_session();
-COMMIT;
-RESET row_security;
-SELECT partner_portal.restoring_session();
-SET partner_portal.restoring = on;
-SELECT partner_portal.restoring_session();
-SET ROLE regress_app;
-SET partner_portal.restoring = on;

@@ -1,5 +1,5 @@
 # What has changed in who may do what arrives where it was not done: on a standby, and on a logical subscriber, in a
-# transaction that is open there.
+# transaction that is open there (src/acl_cache.c).
 
 use strict;
 use warnings FATAL => 'all';
