@@ -157,6 +157,19 @@ SELECT run_as(NULL, NULL, $$SELECT s.workspace_id FROM partner_portal.suspend_wo
 SELECT run_as(3, :app, $$SELECT t.partner_id || ' ' || (t.suspended_at IS NOT NULL) FROM partner_portal.transfer_workspace(3, 'code-of-1') t$$);
 SELECT run_as(3, :app, $$SELECT partner_portal.resume_workspace(3)$$);
 SELECT run_as(1, :app, $$SELECT r.workspace_id FROM partner_portal.resume_workspace(3) r$$);
+-- what is added before and after a transfer in one transaction, also one that is taken back, has the partner of the end
+BEGIN;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (102, 'smartphone', 'before');
+SELECT t.partner_id FROM partner_portal.transfer_workspace(102, 'code-of-1') t;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (102, 'smartphone', 'after');
+SAVEPOINT undone;
+SELECT l.partner_id FROM partner_portal.leave_partner(102) l;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (102, 'smartphone', 'undone');
+ROLLBACK TO undone;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (102, 'smartphone', 'at last');
+SELECT string_agg(serial || ' ' || partner_key, ', ' ORDER BY key_id) FROM partner_portal.security_key WHERE workspace_id = 102;
+ROLLBACK;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (999, 'smartphone', 'nowhere');
 -- nobody moves to a suspended partner
 SELECT run_as(NULL, NULL, $$SELECT s.workspace_id FROM partner_portal.suspend_workspace(2, 'x') s$$);
 SELECT run_as(3, :app, $$SELECT partner_portal.transfer_workspace(3, 'code-of-2')$$);
