@@ -82,6 +82,7 @@ REGRESS = \
 	permission \
 	restoring \
 	explain_access \
+	foreign_id \
 	lint \
 	mail_format \
 	delivery_address \
