@@ -10,7 +10,7 @@ CREATE VIEW partner_portal.partner_panel WITH (security_barrier) AS
 		c.active_smartphones AS smartphones, c.active_contactless_cards AS contactless_cards,
 		u.users, u.known_at AS users_as_of,
 		coalesce(stored.total, live.total)::integer AS last_period_keys,
-		NULL::date AS last_invoice_date, NULL::integer AS last_invoice_keys,
+		i.invoice_date AS last_invoice_date, i.keys_billed AS last_invoice_keys,
 		CASE WHEN w.deleted_at IS NOT NULL THEN 'deleted' WHEN w.suspended_at IS NOT NULL THEN 'suspended' ELSE 'active' END AS state,
 		w.relation,
 		coalesce(stored.smartphones, live.smartphones)::integer AS last_period_smartphones,
@@ -62,7 +62,12 @@ CREATE VIEW partner_portal.partner_panel WITH (security_barrier) AS
 			UNION ALL
 			SELECT k.key_id, k.kind FROM partner_portal.security_key k
 			WHERE k.workspace_id = w.workspace_id AND k.status = 'active' AND k.activated_at < q.period_end
-				AND NOT (q.closed_at IS NOT NULL AND q.late_facts_at IS NULL)) f) live ON q.workspace_id IS NOT NULL;
+				AND NOT (q.closed_at IS NOT NULL AND q.late_facts_at IS NULL)) f) live ON q.workspace_id IS NOT NULL
+	LEFT JOIN LATERAL (
+		SELECT d.invoice_date, d.keys_billed FROM partner_portal.invoice d
+		WHERE d.workspace_id = w.workspace_id AND d.document = 'invoice' AND d.status IN ('final', 'paid') AND d.status <> 'void'
+			AND d.partner_key = w.partner_key AND d.partner_sees AND w.relation = 'registered'
+		ORDER BY d.period_start DESC LIMIT 1) i ON true;
 COMMENT ON VIEW partner_portal.partner_panel IS
 'One row per customer that the identity may read: those registered under its partner (of a plain member, those it is staff of) and those that granted access. Nobody else''s.';
 COMMENT ON COLUMN partner_portal.partner_panel.billing_period IS 'The customer''s current billing period [start, end).';
@@ -72,6 +77,7 @@ COMMENT ON COLUMN partner_portal.partner_panel.smartphones IS 'Active smartphone
 COMMENT ON COLUMN partner_portal.partner_panel.contactless_cards IS 'Active contactless cards.';
 COMMENT ON COLUMN partner_portal.partner_panel.users IS 'Different holders of keys active in the current period, as of users_as_of; NULL until it was measured.';
 COMMENT ON COLUMN partner_portal.partner_panel.last_period_keys IS 'Different keys active in the period before the current one; NULL if there is none, or it was another partner''s.';
+COMMENT ON COLUMN partner_portal.partner_panel.last_invoice_date IS 'Date of the last finished invoice that the partner may see.';
 COMMENT ON COLUMN partner_portal.partner_panel.state IS 'active, suspended or deleted.';
 COMMENT ON COLUMN partner_portal.partner_panel.relation IS 'registered under the partner, or granted by the customer.';
 
@@ -88,7 +94,13 @@ BEGIN
 	SELECT count(*), count(*) FILTER (WHERE v.billing_period @> v.created_at),
 		coalesce(sum(v.smartphones), 0), coalesce(sum(v.contactless_cards), 0),
 		coalesce(sum(v.last_period_smartphones), 0), coalesce(sum(v.last_period_contactless_cards), 0),
-		coalesce(sum(v.users), 0), NULL::jsonb,
+		coalesce(sum(v.users), 0),
+		(SELECT coalesce(jsonb_object_agg(d.currency, d.unpaid), '{}') FROM (
+			SELECT i.currency, sum(i.total_minor - coalesce((SELECT sum(c.total_minor) FROM partner_portal.invoice c
+				WHERE c.workspace_id = i.workspace_id AND c.credits_invoice_id = i.invoice_id), 0)) AS unpaid
+			FROM partner_portal.invoice i
+			WHERE i.issuer_key = asked.partner_id AND i.document = 'invoice' AND i.status = 'final'
+			GROUP BY i.currency) d),
 		coalesce(sum(v.active_keys), 0), coalesce(sum(v.last_period_keys), 0)
 	FROM partner_portal.partner_panel v
 	JOIN partner_portal.workspace w ON w.workspace_id = v.workspace_id
@@ -96,7 +108,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.partner_summary(bigint) IS
-'A partner''s customers in sum, NULL being the identity''s own partner: how many, how many were created in their current billing period, active keys per kind, keys of the last period per kind, users, unpaid invoices by currency (NULL until invoices are kept). For the partner''s owner or administrator. 42501, P0002, PP005 no partner.';
+'A partner''s customers in sum, NULL being the identity''s own partner: how many, how many were created in their current billing period, active keys per kind, keys of the last period per kind, users, and what its finished, unpaid invoices come to after credit notes, in minor units by currency. For the partner''s owner or administrator. 42501, P0002, PP005 no partner.';
 REVOKE ALL ON FUNCTION partner_portal.partner_summary(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.workspace_detail(workspace_id bigint)
@@ -142,17 +154,23 @@ BEGIN
 	END IF;
 	PERFORM partner_portal.authorize('read', billing_history.workspace_id);
 	RETURN QUERY
-	SELECT tstzrange(b.period_start, b.period_end), b.label, NULL::text, NULL::date, u.distinct_keys, NULL::bigint, NULL::text, NULL::text
+	SELECT tstzrange(b.period_start, b.period_end), b.label, d.invoice_number, d.invoice_date, coalesce(d.keys_billed, u.distinct_keys),
+		d.total_minor, d.currency, d.status
 	FROM partner_portal.workspace w
 	JOIN partner_portal.billing_period b ON b.workspace_id = w.workspace_id
 	JOIN partner_portal.usage_period u ON u.workspace_id = b.workspace_id AND u.period_start = b.period_start AND u.kind = 'total'
+	LEFT JOIN LATERAL (
+		SELECT i.invoice_number, i.invoice_date, i.keys_billed, i.total_minor, i.currency, i.status FROM partner_portal.invoice i
+		WHERE i.workspace_id = b.workspace_id AND i.period_start = b.period_start AND i.document = 'invoice' AND i.status <> 'empty'
+			AND partner_portal.invoice_visible(i)
+		ORDER BY i.status = 'void', i.invoice_id DESC LIMIT 1) d ON true
 	WHERE w.workspace_id = billing_history.workspace_id AND b.closed_at IS NOT NULL
 		AND (b.partner_key = w.partner_key OR w.partner_id IS DISTINCT FROM partner_portal.current_partner_id())
 	ORDER BY b.period_start DESC;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.billing_history(bigint) IS
-'Every closed billing period of a workspace, newest first, one without keys or invoice too; to the customer''s partner, those since it came to it. 42501, P0002 as authorize().';
+'Every closed billing period of a workspace, newest first, one without keys or invoice too, with its invoice (drafts included, a void one if there is no other) if one may see it; to the customer''s partner, those since it came to it. 42501, P0002 as authorize().';
 REVOKE ALL ON FUNCTION partner_portal.billing_history(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.partner_profile(partner_id bigint DEFAULT NULL)
