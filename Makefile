@@ -67,6 +67,8 @@ SQL_PARTS = \
 	sql/billing_run.sql \
 	sql/billing_batch.sql \
 	sql/invoice_change.sql \
+	sql/statement.sql \
+	sql/invoice_html.sql \
 	sql/workspace_lifecycle.sql \
 	sql/partner.sql \
 	sql/people.sql \
@@ -82,7 +84,6 @@ REGRESS = \
 	permission \
 	restoring \
 	explain_access \
-	foreign_id \
 	lint \
 	mail_format \
 	delivery_address \
@@ -97,6 +98,7 @@ REGRESS = \
 	workspace \
 	price_plan \
 	invoice \
+	statement \
 	key_limit \
 	security_key \
 	key_activity

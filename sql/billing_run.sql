@@ -151,6 +151,40 @@ COMMENT ON FUNCTION partner_portal.bill_lines(partner_portal.billing_period[]) I
 'Lines of the invoices of periods as of now: one per component of the plan in force at the start, and a correction for each earlier invoice whose facts came late: its measure now minus what was billed, at its own prices. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.bill_lines(partner_portal.billing_period[]) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.bill_keys(periods partner_portal.billing_period[]) RETURNS integer
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT coalesce(max(l.quantity) FILTER (WHERE l.kind IS NULL AND l.measure LIKE '%\_keys'), sum(l.quantity) FILTER (WHERE l.measure LIKE '%\_keys'),
+		max(l.distinct_keys) FILTER (WHERE l.kind IS NULL), sum(l.distinct_keys))::integer
+	FROM partner_portal.bill_lines(bill_keys.periods) l WHERE l.type = 'usage';
+END;
+COMMENT ON FUNCTION partner_portal.bill_keys(partner_portal.billing_period[]) IS 'Keys that the invoice of a period would bill now; NULL without a plan. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.bill_keys(partner_portal.billing_period[]) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.period_row(workspace_id bigint, period tstzrange) RETURNS partner_portal.billing_period
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	p partner_portal.billing_period;
+BEGIN
+	SELECT b.* INTO p FROM partner_portal.billing_period b WHERE b.workspace_id = period_row.workspace_id AND b.period_start = lower(period);
+	IF NOT FOUND THEN
+		SELECT w.workspace_id, f.period_start, f.period_end, w.time_zone, w.partner_key, w.invoice_visibility,
+			partner_portal.period_label(f.period_start, f.period_end, w.time_zone), partner_portal.payer_at(w.workspace_id, f.period_start)
+		INTO p.workspace_id, p.period_start, p.period_end, p.time_zone, p.partner_key, p.invoice_visibility, p.label, p.payer_id
+		FROM partner_portal.workspace w
+		CROSS JOIN LATERAL (SELECT lower(r) AS period_start, upper(r) AS period_end FROM partner_portal.find_period(w.workspace_id, lower(period)) r) f
+		WHERE w.workspace_id = period_row.workspace_id;
+	END IF;
+	IF tstzrange(p.period_start, p.period_end) IS DISTINCT FROM period THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('%s is no billing period of workspace %s', period, workspace_id),
+			HINT = format('The one that begins there is %s.', partner_portal.find_period(workspace_id, lower(period)));
+	END IF;
+	RETURN p;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.period_row(bigint, tstzrange) IS 'A billing period as stored, or as it would be if it were opened now. 22023 no billing period. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.period_row(bigint, tstzrange) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.draft_invoices(periods partner_portal.billing_period[], as_of timestamptz) RETURNS SETOF bigint
 	LANGUAGE sql
 BEGIN ATOMIC

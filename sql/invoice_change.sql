@@ -26,7 +26,9 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('invoice %s not found', coalesce(invoice_id::text, 'null'));
 	END IF;
 	IF permission = 'bill' THEN
-		PERFORM partner_portal.authorize_issuer(asked.issuer_key);
+		IF NOT partner_portal.is_operator() AND coalesce(asked.issuer_key NOT BETWEEN partner_portal.lowest_partner_key() AND partner_portal.highest_partner_key(), true) THEN
+			RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied: only the issuer of invoice %s may do this', invoice_id);
+		END IF;
 		-- The locks of a billing run, in its order; facts that were on their way are in when they are granted.
 		PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = asked.workspace_id FOR NO KEY UPDATE;
 		PERFORM FROM partner_portal.workspace_usage u WHERE u.workspace_id = asked.workspace_id FOR UPDATE;
@@ -66,19 +68,7 @@ BEGIN
 	asked := coalesce(preview_invoice.period, partner_portal.find_period(preview_invoice.workspace_id, now()));
 	PERFORM partner_portal.check_period(asked);
 	PERFORM partner_portal.check_period_visible(preview_invoice.workspace_id, asked);
-	SELECT b.* INTO p FROM partner_portal.billing_period b WHERE b.workspace_id = preview_invoice.workspace_id AND b.period_start = lower(asked);
-	IF NOT FOUND THEN
-		SELECT w.workspace_id, f.period_start, f.period_end, w.time_zone, w.partner_key, w.invoice_visibility,
-			partner_portal.period_label(f.period_start, f.period_end, w.time_zone), partner_portal.payer_at(w.workspace_id, f.period_start)
-		INTO p.workspace_id, p.period_start, p.period_end, p.time_zone, p.partner_key, p.invoice_visibility, p.label, p.payer_id
-		FROM partner_portal.workspace w
-		CROSS JOIN LATERAL (SELECT lower(r) AS period_start, upper(r) AS period_end FROM partner_portal.find_period(w.workspace_id, lower(asked)) r) f
-		WHERE w.workspace_id = preview_invoice.workspace_id;
-	END IF;
-	IF tstzrange(p.period_start, p.period_end) IS DISTINCT FROM asked THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('%s is no billing period of workspace %s', asked, preview_invoice.workspace_id),
-			HINT = format('The one that begins there is %s.', partner_portal.find_period(preview_invoice.workspace_id, lower(asked)));
-	END IF;
+	p := partner_portal.period_row(preview_invoice.workspace_id, asked);
 	IF EXISTS (SELECT FROM partner_portal.bill_heads(ARRAY[p]) h WHERE NOT coalesce(
 			partner_portal.is_operator()
 			OR (h.workspace_id = partner_portal.own_workspace('read') AND (h.payer_id = h.workspace_id OR h.visibility = 'both'))

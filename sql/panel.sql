@@ -63,10 +63,14 @@ CREATE VIEW partner_portal.partner_panel WITH (security_barrier) AS
 			SELECT k.key_id, k.kind FROM partner_portal.security_key k
 			WHERE k.workspace_id = w.workspace_id AND k.status = 'active' AND k.activated_at < q.period_end
 				AND NOT (q.closed_at IS NOT NULL AND q.late_facts_at IS NULL)) f) live ON q.workspace_id IS NOT NULL
+	-- its last invoice that the identity may see
 	LEFT JOIN LATERAL (
 		SELECT d.invoice_date, d.keys_billed FROM partner_portal.invoice d
-		WHERE d.workspace_id = w.workspace_id AND d.document = 'invoice' AND d.status IN ('final', 'paid') AND d.status <> 'void'
-			AND d.partner_key = w.partner_key AND d.partner_sees AND w.relation = 'registered'
+		WHERE d.workspace_id = w.workspace_id AND d.document = 'invoice' AND d.status <> 'void' AND d.status IN ('final', 'paid')
+			AND (d.issuer_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+				OR d.payer_id BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+				OR (d.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()) AND d.partner_sees)
+				OR (d.partner_key = (SELECT partner_portal.current_partner_id()) AND d.partner_sees))
 		ORDER BY d.period_start DESC LIMIT 1) i ON true;
 COMMENT ON VIEW partner_portal.partner_panel IS
 'One row per customer that the identity may read: those registered under its partner (of a plain member, those it is staff of) and those that granted access. Nobody else''s.';
@@ -77,7 +81,8 @@ COMMENT ON COLUMN partner_portal.partner_panel.smartphones IS 'Active smartphone
 COMMENT ON COLUMN partner_portal.partner_panel.contactless_cards IS 'Active contactless cards.';
 COMMENT ON COLUMN partner_portal.partner_panel.users IS 'Different holders of keys active in the current period, as of users_as_of; NULL until it was measured.';
 COMMENT ON COLUMN partner_portal.partner_panel.last_period_keys IS 'Different keys active in the period before the current one; NULL if there is none, or it was another partner''s.';
-COMMENT ON COLUMN partner_portal.partner_panel.last_invoice_date IS 'Date of the last finished invoice that the partner may see.';
+COMMENT ON COLUMN partner_portal.partner_panel.last_invoice_date IS 'Date of the customer''s last invoice that the identity may see; void ones apart.';
+COMMENT ON COLUMN partner_portal.partner_panel.last_invoice_keys IS 'Keys billed on it.';
 COMMENT ON COLUMN partner_portal.partner_panel.state IS 'active, suspended or deleted.';
 COMMENT ON COLUMN partner_portal.partner_panel.relation IS 'registered under the partner, or granted by the customer.';
 
@@ -95,12 +100,12 @@ BEGIN
 		coalesce(sum(v.smartphones), 0), coalesce(sum(v.contactless_cards), 0),
 		coalesce(sum(v.last_period_smartphones), 0), coalesce(sum(v.last_period_contactless_cards), 0),
 		coalesce(sum(v.users), 0),
-		(SELECT coalesce(jsonb_object_agg(d.currency, d.unpaid), '{}') FROM (
-			SELECT i.currency, sum(i.total_minor - coalesce((SELECT sum(c.total_minor) FROM partner_portal.invoice c
-				WHERE c.workspace_id = i.workspace_id AND c.credits_invoice_id = i.invoice_id), 0)) AS unpaid
+		coalesce((SELECT jsonb_object_agg(o.currency, o.unpaid ORDER BY o.currency) FROM (
+			SELECT i.currency, sum(i.total_minor - coalesce((SELECT sum(n.total_minor) FROM partner_portal.invoice n
+				WHERE n.workspace_id = i.workspace_id AND n.credits_invoice_id = i.invoice_id), 0)) AS unpaid
 			FROM partner_portal.invoice i
 			WHERE i.issuer_key = asked.partner_id AND i.document = 'invoice' AND i.status = 'final'
-			GROUP BY i.currency) d),
+			GROUP BY i.currency) o WHERE o.unpaid <> 0), '{}'),
 		coalesce(sum(v.active_keys), 0), coalesce(sum(v.last_period_keys), 0)
 	FROM partner_portal.partner_panel v
 	JOIN partner_portal.workspace w ON w.workspace_id = v.workspace_id
@@ -108,7 +113,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.partner_summary(bigint) IS
-'A partner''s customers in sum, NULL being the identity''s own partner: how many, how many were created in their current billing period, active keys per kind, keys of the last period per kind, users, and what its finished, unpaid invoices come to after credit notes, in minor units by currency. For the partner''s owner or administrator. 42501, P0002, PP005 no partner.';
+'A partner''s customers in sum, NULL being the identity''s own partner: how many, how many were created in their current billing period, active keys per kind, keys of the last period per kind, users, unpaid final invoices that it issued, less their credit notes, by currency in minor units. For the partner''s owner or administrator. 42501, P0002, PP005 no partner.';
 REVOKE ALL ON FUNCTION partner_portal.partner_summary(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.workspace_detail(workspace_id bigint)
@@ -127,7 +132,7 @@ BEGIN
 	period := partner_portal.find_period(workspace_detail.workspace_id, now());
 	RETURN QUERY
 	SELECT replace(current_setting('partner_portal.workspace_url'), '{slug}', w.slug), w.created_at, period,
-		m.distinct_keys, k.contactless_cards::integer, k.smartphones::integer, m.users, w.sso_enabled, w.restrict_keys, w.key_limit, w.limit_mode,
+		coalesce(partner_portal.bill_keys(ARRAY[partner_portal.period_row(w.workspace_id, period)]), m.distinct_keys), k.contactless_cards::integer, k.smartphones::integer, m.users, w.sso_enabled, w.restrict_keys, w.key_limit, w.limit_mode,
 		w.notify_new_keys, w.notify_billing, p.company_name
 	FROM partner_portal.workspace w
 	LEFT JOIN partner_portal.workspace p ON p.workspace_id = w.partner_id
@@ -140,7 +145,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.workspace_detail(bigint) IS
-'One workspace, exact and live: keys_billed are the different keys active in the current billing period so far, contactless_cards and smartphones those active now, users their different holders in the period, registered_with the partner''s name. 42501, P0002 as authorize().';
+'One workspace, exact and live: keys_billed are the keys that an invoice of the current billing period would bill now, by its plan''s measure (without a plan the different keys active in it), contactless_cards and smartphones those active now, users their different holders in the period, registered_with the partner''s name. 42501, P0002 as authorize().';
 REVOKE ALL ON FUNCTION partner_portal.workspace_detail(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.billing_history(workspace_id bigint)
@@ -154,23 +159,21 @@ BEGIN
 	END IF;
 	PERFORM partner_portal.authorize('read', billing_history.workspace_id);
 	RETURN QUERY
-	SELECT tstzrange(b.period_start, b.period_end), b.label, d.invoice_number, d.invoice_date, coalesce(d.keys_billed, u.distinct_keys),
-		d.total_minor, d.currency, d.status
+	SELECT tstzrange(b.period_start, b.period_end), b.label, i.invoice_number, i.invoice_date, coalesce(i.keys_billed, u.distinct_keys), i.total_minor, i.currency, i.status
 	FROM partner_portal.workspace w
 	JOIN partner_portal.billing_period b ON b.workspace_id = w.workspace_id
 	JOIN partner_portal.usage_period u ON u.workspace_id = b.workspace_id AND u.period_start = b.period_start AND u.kind = 'total'
 	LEFT JOIN LATERAL (
-		SELECT i.invoice_number, i.invoice_date, i.keys_billed, i.total_minor, i.currency, i.status FROM partner_portal.invoice i
-		WHERE i.workspace_id = b.workspace_id AND i.period_start = b.period_start AND i.document = 'invoice' AND i.status <> 'empty'
-			AND partner_portal.invoice_visible(i)
-		ORDER BY i.status = 'void', i.invoice_id DESC LIMIT 1) d ON true
+		SELECT d.invoice_number, d.invoice_date, d.keys_billed, d.total_minor, d.currency, d.status FROM partner_portal.invoice d
+		WHERE d.workspace_id = b.workspace_id AND d.period_start = b.period_start AND d.document = 'invoice' AND partner_portal.invoice_visible(d)
+		ORDER BY d.status = 'void', d.invoice_id DESC LIMIT 1) i ON true
 	WHERE w.workspace_id = billing_history.workspace_id AND b.closed_at IS NOT NULL
 		AND (b.partner_key = w.partner_key OR w.partner_id IS DISTINCT FROM partner_portal.current_partner_id())
 	ORDER BY b.period_start DESC;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.billing_history(bigint) IS
-'Every closed billing period of a workspace, newest first, one without keys or invoice too, with its invoice (drafts included, a void one if there is no other) if one may see it; to the customer''s partner, those since it came to it. 42501, P0002 as authorize().';
+'Every closed billing period of a workspace, newest first, one without keys or invoice too (status empty: a total of zero made no document; void: nothing took its place); invoices that the identity may not see are left out. To the customer''s partner, those since it came to it. 42501, P0002 as authorize().';
 REVOKE ALL ON FUNCTION partner_portal.billing_history(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.partner_profile(partner_id bigint DEFAULT NULL)
