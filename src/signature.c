@@ -184,6 +184,25 @@ key_algorithm(const PpJson *jwk, PpAlgorithm *algorithm)
 }
 
 /*
+ * may_verify tells whether "use" and "key_ops", where they are there, allow a
+ * key to verify signatures.
+ */
+static bool
+may_verify(const PpJson *jwk, const char *use)
+{
+	const PpJson *operations = pp_json_member(jwk, "key_ops");
+
+	if (use != NULL && strcmp(use, "sig") != 0)
+		return false;
+	if (operations == NULL)
+		return true;
+	for (const PpJson *one = operations->first; one != NULL; one = one->next)
+		if (one->kind == PP_JSON_STRING && strcmp(one->text, "verify") == 0)
+			return true;
+	return false;
+}
+
+/*
  * pp_algorithm_name returns what a token's "alg" says for an algorithm.
  */
 const char *
@@ -217,7 +236,7 @@ pp_key_read(PpKey *key, const PpJson *jwk, const char **problem)
 	*problem = NULL;
 	if (!key_algorithm(jwk, &key->algorithm) ||
 		(algorithm != NULL && strcmp(algorithm, pp_algorithm_name(key->algorithm)) != 0) ||
-		(use != NULL && strcmp(use, "sig") != 0))
+		!may_verify(jwk, use))
 		return false;
 	key->id = id == NULL ? NULL : pstrdup(id);
 	*problem = fill_key(key, jwk);

@@ -312,6 +312,10 @@ COPY (SELECT repeat('[', 100000)) TO PROGRAM 'cat > regress_token.jwks';
 SELECT jwt.try(jwt.token()) AS deep;
 COPY (SELECT jsonb_build_object('keys', jsonb_build_array(jsonb_build_object('kty', 'oct', 'k', jwt.b64('short'))))) TO PROGRAM 'cat > regress_token.jwks';
 SELECT jwt.try(jwt.token()) AS short_secret, jwt.try(jwt.sign('{"alg":"HS256"}', '{"sub":"1","exp":32503680000}', 'short')) AS signed_with_it;
+COPY (SELECT jsonb_build_object('keys', jsonb_build_array('{"kty": "EC", "crv": "P-256", "kid": "ec", "x": "MHbLQt85OnrPahFuVN4lF-kMS_Mpns6LBIV7i-4g-jQ", "y": "wpSpf7rBgtKsuoxxuSSITIH7RMKyK_L4E9FO333M-AM"}'::jsonb || '{"use": "enc"}', '{"kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": "JpiJyb9RDZrUw2q3lWOi2RYDBrNSnFTb97VIekho3Zk"}'::jsonb || '{"key_ops": ["sign"]}', '{"kty": "RSA", "kid": "rsa", "n": "tfodjvLYCukCR1zEAjMAxsIL7HFwTe40BecsYlijc63dqIaKL26jZN9_G1RNPENPW4zFVuf-8zt6u3dvAcltZeFInIsVCeVV1YCQ15Rr_s1541VG14YD1MFyFLTS_8AA4Y9oKAbvpYsyVZ4surb7VCiWJvsE9GRMPpkRQyEGpfGcpPGgXinZrSSePD1vz7Ay_g8ChWwiJ8MQXQAcAvVAAyqTYFPSl7z-bbMw9B0AsB3gQOISNF_jm-italqiEVAdWnll74D8B5BosaoPG7iAdLHze-U_cDOJL49IC38rY3IQURdqgZC94dKrdjV3d2RHhm-DSR897lzRg8VLF5NpRQ", "e": "AQAB"}'::jsonb || '{"alg": "RS512"}',
+	jsonb_build_object('kty', 'oct', 'use', 'sig', 'key_ops', '["verify"]'::jsonb, 'k', jwt.b64(jwt.secret('a')))))) TO PROGRAM 'cat > regress_token.jwks';
+SELECT name, jwt.try(token) AS for_other_uses FROM jwt.vector ORDER BY name;
+SELECT jwt.try(jwt.token()) AS for_ours;
 COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; head -c 1100000 /dev/zero > regress_token.jwks';
 SELECT jwt.try(jwt.token()) AS too_large;
 COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; rm regress_token.jwks; mkdir regress_token.jwks';
