@@ -74,6 +74,7 @@ SQL_PARTS = \
 	sql/people.sql \
 	sql/staff.sql \
 	sql/panel.sql \
+	sql/report.sql \
 	sql/enroll.sql
 
 REGRESS = \
@@ -90,6 +91,7 @@ REGRESS = \
 	usage \
 	billing_period \
 	panel \
+	report \
 	input \
 	partner \
 	workspace_lifecycle \

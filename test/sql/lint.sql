@@ -22,7 +22,10 @@ INSERT INTO owner_view VALUES
 	('my_workspaces', 'names of workspaces that one does not act in at the moment'),
 	('members', 'addresses of accounts, which show themselves to nobody else'),
 	('staff_list', 'the same'),
-	('partner_panel', 'counts keep their index-only scans');
+	('partner_panel', 'counts keep their index-only scans'),
+	('report_workspaces', 'every tenant, for reporting roles'),
+	('report_usage', 'the same'),
+	('report_invoices', 'the same');
 -- SECURITY DEFINER functions that do not ask the gate or whether it is the operator
 CREATE TEMP TABLE ungated (name text, reason text);
 -- policies of another shape than the measured one
@@ -84,7 +87,7 @@ SELECT o.relname AS view_runs_as_owner FROM ours o
 SELECT o.relname AS view_without_barrier FROM ours o
 	WHERE o.relkind = 'v' AND NOT coalesce(o.reloptions && '{security_barrier=true,security_barrier=on}', false) ORDER BY 1;
 SELECT o.relname AS owner_view_without_identity FROM ours o JOIN owner_view v ON v.name = o.relname
-	WHERE pg_get_viewdef(o.oid) !~ 'partner_portal\.(current_account_id|current_workspace_id|own_workspace|lowest_partner_key|granted_workspaces|is_operator)\(' ORDER BY 1;
+	WHERE pg_get_viewdef(o.oid) !~ 'partner_portal\.(current_account_id|current_workspace_id|own_workspace|lowest_partner_key|granted_workspaces|is_operator|is_reporting)\(' ORDER BY 1;
 -- SECURITY DEFINER functions pin their search path and ask the gate; PL/pgSQL pins it always, but for procedures, which could not commit then
 SELECT signature AS search_path_open FROM functions f JOIN pg_language l ON l.oid = f.prolang
 	WHERE (f.prosecdef OR (l.lanname = 'plpgsql' AND f.prokind = 'f')) AND NOT coalesce(f.proconfig @> '{"search_path=pg_catalog, pg_temp"}', false) ORDER BY 1;
