@@ -101,10 +101,15 @@ REGRESS = \
 	price_plan \
 	invoice \
 	statement \
+	billing_run \
 	key_limit \
 	security_key \
 	key_activity
 ISOLATION = \
+	finalize_finalize \
+	finalize_void \
+	run_run \
+	run_import \
 	revoke_read \
 	transfer_activate \
 	register_rotate \

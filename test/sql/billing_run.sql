@@ -1,0 +1,66 @@
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set begin :abs_srcdir '/sql/begin.sql'
+\set concept billing_run
+\i :begin
+SET search_path = partner_portal, public;
+SET datestyle = ISO;
+-- twelve workspaces without a partner, on plans of the platform
+INSERT INTO workspace (company_name, slug, created_at, anchor_date, billing_from) SELECT 'W' || w, 'w' || w, '2025-01-01', '2025-01-01', '2025-01-01' FROM generate_series(1, 12) w;
+INSERT INTO security_key (workspace_id, kind, serial, status)
+	SELECT w, CASE WHEN i = 3 THEN 'contactless_card' ELSE 'smartphone' END, 'k' || i, 'disabled' FROM generate_series(1, 12) w, generate_series(1, 3) i ORDER BY w, i;
+SELECT count(import_key_activity(workspace_id, key_id, '[2025-01-10, 2026-01-20)', 'history')) FROM security_key;
+SELECT plan_id FROM create_price_plan(NULL, 'Unit', 'CHF', 'per_unit', unit_price => 2);
+SELECT plan_id FROM create_price_plan(NULL, 'Beyond', 'CHF', 'per_unit', unit_price => 90000000000000000);
+-- a component per kind, each by a measure of its own; dinars have three digits
+SELECT plan_id FROM create_price_plan(NULL, 'Mixed', 'BHD', 'per_unit', 'key_days', unit_price => 0.0015, kind => 'smartphone');
+SELECT component FROM add_plan_component(3, 'contactless_card', 'package', 'peak_keys', unit_price => 1, package_size => 5);
+SELECT component FROM add_plan_component(3, NULL, 'flat', unit_price => 0.25);
+SELECT count(assign_price_plan(w, CASE w WHEN 7 THEN 2 WHEN 9 THEN 3 ELSE 1 END, '2025-01-01')) FROM generate_series(1, 12) w WHERE w <> 12;
+UPDATE workspace SET auto_finalize = false WHERE workspace_id = 11;
+UPDATE workspace SET billing_from = '2025-02-01' WHERE workspace_id = 10;
+
+-- one that fails does not stop the others: it is reported, nothing of it is done
+SELECT workspace_id, period, action, problem FROM run_billing('2025-02-01 00:30+00') WHERE workspace_id IN (1, 7, 9, 10, 12);
+SELECT workspace_id, status, count(*) FROM invoice GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT closed_at, billed_at FROM billing_period WHERE workspace_id = 7;
+SELECT workspace_id, regexp_replace(problem, 'of .* failed', 'failed') AS problem FROM billing_health() WHERE problem LIKE 'the billing run%';
+-- a bounded number of workspaces at a time
+SELECT count(DISTINCT workspace_id) AS workspaces, min(action), max(action) FROM run_billing('2025-02-02', 3) WHERE action <> 'failed';
+-- in batches with a commit each
+CALL run_due_billing('2025-02-02', 2);
+SELECT status, count(*), min(number), max(number) FROM invoice GROUP BY 1 ORDER BY 1;
+-- who finalizes by hand does so
+SELECT invoice_number, status FROM finalize_invoice((SELECT invoice_id FROM invoice WHERE workspace_id = 11));
+SELECT line, kind, measure, model, quantity, text, amount_minor FROM invoice_line WHERE workspace_id = 9 ORDER BY line;
+SELECT currency, total_minor, keys_billed FROM invoice WHERE workspace_id = 9;
+
+-- a year of outage is caught up in order, and the reason of a failure can be mended
+SELECT version FROM revise_price_plan(2, 'per_unit', unit_price => 1, in_force_from => '2025-01-01');
+CALL run_due_billing('2026-03-01 01:00+00');
+SELECT workspace_id, count(*) AS periods, count(i.number) AS invoices, count(*) FILTER (WHERE i.status = 'draft') AS drafts, count(*) FILTER (WHERE i.status = 'empty') AS empty,
+	sum(total_minor) AS total, bool_and(i.period_start = p.period_start) AS in_order
+	FROM billing_period p LEFT JOIN invoice i USING (workspace_id, period_start) WHERE p.period_end <= '2026-03-01' GROUP BY 1 ORDER BY 1;
+SELECT count(*) AS numbers, min(number), max(number), count(DISTINCT number) AS different FROM invoice WHERE number IS NOT NULL;
+SELECT count(*) AS out_of_order FROM invoice a JOIN invoice b USING (workspace_id) WHERE a.period_start < b.period_start AND a.number > b.number;
+SELECT count(*) FROM billing_failure;
+-- sums and lines agree; run again it does nothing
+SELECT count(*) AS wrong FROM invoice i WHERE subtotal_minor <> (SELECT sum(amount_minor) FROM invoice_line l WHERE l.workspace_id = i.workspace_id AND l.invoice_id = i.invoice_id);
+CALL run_due_billing('2026-03-01 01:00+00');
+SELECT count(*) FROM run_billing('2026-03-01 01:00+00');
+SELECT max(number) FROM invoice;
+
+-- history before billing_from is not billed; an earlier billing_from makes it due, and so does a plan dated back
+UPDATE workspace SET billing_from = '2025-01-01' WHERE workspace_id = 10;
+SELECT count(assign_price_plan(12, 1, '2025-12-01'));
+SELECT workspace_id, period, action FROM run_billing('2026-03-01 01:00+00');
+
+-- a void document billed nothing: late facts of its period are not corrected, those of others are
+SELECT invoice_number, status FROM void_invoice((SELECT invoice_id FROM invoice WHERE workspace_id = 1 AND period_label LIKE '2025-03%'), 'mistake');
+INSERT INTO security_key (workspace_id, kind, serial, status) VALUES (1, 'smartphone', 'late', 'disabled');
+SELECT count(import_key_activity(1, key_id, '[2025-03-15, 2025-05-15)', 'late')) FROM security_key WHERE serial = 'late';
+SELECT workspace_id, action FROM run_billing('2026-04-01 01:00+00') WHERE workspace_id = 1;
+SELECT l.type, l.text, l.quantity, l.amount_minor FROM invoice_line l JOIN invoice i USING (workspace_id, invoice_id) WHERE i.workspace_id = 1 AND i.period_label LIKE '2026-03%' ORDER BY line;
+-- the correction is on a void document: it comes again on the next
+SELECT invoice_number, status FROM void_invoice((SELECT invoice_id FROM invoice WHERE workspace_id = 1 AND period_label LIKE '2026-03%'), 'mistake');
+SELECT workspace_id, action FROM run_billing('2026-05-01 01:00+00') WHERE workspace_id = 1;
+SELECT l.type, l.text, l.quantity, l.amount_minor FROM invoice_line l JOIN invoice i USING (workspace_id, invoice_id) WHERE i.workspace_id = 1 AND i.period_label LIKE '2026-04%' ORDER BY line;
