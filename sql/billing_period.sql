@@ -285,19 +285,21 @@ CREATE FUNCTION partner_portal.start_periods(workspace_id bigint, at timestamptz
 BEGIN
 	PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = start_periods.workspace_id FOR NO KEY UPDATE;
 	INSERT INTO partner_portal.billing_period (workspace_id, period_start, period_end, previous_end, resumes, label, time_zone, partner_key)
-	SELECT w.workspace_id, start_periods.at, f.period_end, last.period_end, coalesce(last.period_end < start_periods.at, false),
-		partner_portal.period_label(start_periods.at, f.period_end, w.time_zone), w.time_zone, w.partner_key
+	SELECT w.workspace_id, s.period_start, f.period_end, last.period_end, coalesce(last.period_end < s.period_start, false),
+		partner_portal.period_label(s.period_start, f.period_end, w.time_zone), w.time_zone, w.partner_key
 	FROM partner_portal.workspace w
-	CROSS JOIN LATERAL partner_portal.billing_period_bounds(w.anchor_date, w.billing_step, w.time_zone, start_periods.at) f
 	LEFT JOIN LATERAL (
-		SELECT p.period_end FROM partner_portal.billing_period p
+		SELECT p.period_end, p.closed_at FROM partner_portal.billing_period p
 		WHERE p.workspace_id = w.workspace_id
 		ORDER BY p.period_start DESC LIMIT 1) last ON true
-	WHERE w.workspace_id = start_periods.workspace_id AND (last.period_end IS NULL OR last.period_end <= start_periods.at);
+	CROSS JOIN LATERAL (SELECT greatest(start_periods.at, last.period_end) AS period_start) s
+	CROSS JOIN LATERAL partner_portal.billing_period_bounds(w.anchor_date, w.billing_step, w.time_zone, s.period_start) f
+	WHERE w.workspace_id = start_periods.workspace_id
+		AND (last.period_end IS NULL OR last.period_end <= start_periods.at OR last.closed_at IS NOT NULL);
 END
 $$;
 COMMENT ON FUNCTION partner_portal.start_periods(bigint, timestamptz) IS
-'Begins a period at an instant after the periods of a workspace were ended: for its restoration, the one hole there may be. Does nothing while one is running; internal.';
+'Begins a period at an instant after the periods of a workspace were ended: for its restoration, the one hole there may be. After a period that was closed before its end, it begins there. Does nothing while one is running; internal.';
 REVOKE ALL ON FUNCTION partner_portal.start_periods(bigint, timestamptz) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.split_period(workspace_id bigint, at timestamptz) RETURNS void

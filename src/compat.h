@@ -62,4 +62,11 @@
 #define pp_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, (nevents))
 #endif
 
+/* 18 has pg_noreturn, before the declaration, in place of pg_attribute_noreturn(). */
+#if PG_VERSION_NUM >= 180000
+#define pp_noreturn		pg_noreturn
+#else
+#define pp_noreturn		pg_attribute_noreturn()
+#endif
+
 #endif							/* PP_COMPAT_H */

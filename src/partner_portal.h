@@ -155,7 +155,7 @@ extern PpStanding pp_standing(int64 workspace_id);
 extern bool pp_may(const char *permission, int64 workspace_id);
 extern void pp_authorize(const char *permission, int64 workspace_id);
 extern void pp_require_somebody(void);
-extern void pp_workspace_not_found(int64 workspace_id) pg_attribute_noreturn();
+pp_noreturn extern void pp_workspace_not_found(int64 workspace_id);
 
 /* in workspace.c: keeping a workspace with its partner */
 extern int64 pp_partner_key_to_stay(int64 workspace_id);

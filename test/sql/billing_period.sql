@@ -116,6 +116,13 @@ SELECT partner_portal.billing_period_at(2, '2026-06-01 00:00+00') AS in_the_hole
 SELECT partner_portal.end_periods(2, '2026-06-20 12:00+00');
 SELECT partner_portal.start_periods(2, '2026-05-20 12:00+00');
 SELECT label, period_start, previous_end, resumes FROM partner_portal.billing_period WHERE workspace_id = 2 AND period_end > '2026-05-15' ORDER BY period_start;
+-- closed before its end, a period is not cut, and the next follows it
+INSERT INTO partner_portal.workspace (company_name, slug, time_zone, created_at) VALUES ('Ahead', 'ahead', 'UTC', '2026-01-01 00:00+00') RETURNING workspace_id \gset
+UPDATE partner_portal.billing_period SET closed_at = now() WHERE workspace_id = :workspace_id;
+SELECT partner_portal.end_periods(:workspace_id, '2026-01-10 00:00+00');
+SELECT partner_portal.start_periods(:workspace_id, '2026-01-11 00:00+00');
+SELECT partner_portal.start_periods(:workspace_id, '2026-01-12 00:00+00');
+SELECT label, previous_end = period_start AS follows, resumes FROM partner_portal.billing_period WHERE workspace_id = :workspace_id ORDER BY period_start;
 -- by constraint: no overlap, no hole, no second chain, no fork
 \set add 'INSERT INTO partner_portal.billing_period (workspace_id, label, time_zone, partner_key, resumes, period_start, period_end, previous_end) VALUES (1, '''', ''UTC'', 0, '
 SELECT max(period_end) AS last_end FROM partner_portal.billing_period WHERE workspace_id = 1 \gset
