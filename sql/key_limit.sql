@@ -153,7 +153,7 @@ BEGIN
 	IF restore THEN
 		PERFORM 1 FROM partner_portal.security_key k
 			WHERE k.workspace_id = set_usage_limit.workspace_id AND k.status = 'disabled' AND k.disabled_reason = 'limit'
-			ORDER BY k.activated_at, k.key_id FOR NO KEY UPDATE;
+			ORDER BY k.key_id FOR NO KEY UPDATE;
 	END IF;
 	IF set_usage_limit.key_limit IS NOT NULL THEN
 		changed := partner_portal.make_room(set_usage_limit.workspace_id, set_usage_limit.key_limit, on_excess = 'reject', strategy);

@@ -8,9 +8,8 @@
  * at work.  In REPEATABLE READ and SERIALIZABLE a key that the transaction's
  * own snapshot does not see in its latest version raises 40001.
  *
- * Statements of others lock keys first and the counter last.  So the keys that
- * will probably be picked are locked before the counter is; what is picked then
- * differs from them only by what was committed in between.
+ * Statements of others lock keys first and the counter last, and so does this
+ * file: lock_choice().
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +23,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -37,35 +37,54 @@ PG_FUNCTION_INFO_V1(partner_portal_disable_keys);
 PG_FUNCTION_INFO_V1(partner_portal_resume_keys);
 
 #define KEY_TABLE	"partner_portal.security_key"
-#define ACTIVE_KEYS	" FROM " KEY_TABLE " WHERE workspace_id = $1 AND status = 'active'"
-#define REASON_KEYS	" FROM " KEY_TABLE " WHERE workspace_id = $1 AND status = 'disabled' AND disabled_reason = $3"
+#define FROM_ACTIVE	" FROM " KEY_TABLE " WHERE workspace_id = $1 AND status = 'active' AND $3 IS NULL"
+#define FROM_REASON	" FROM " KEY_TABLE " WHERE workspace_id = $1 AND status = 'disabled' AND disabled_reason = $3"
 #define NEWEST		" ORDER BY activated_at DESC, key_id DESC LIMIT $2"
 #define OLDEST		" ORDER BY activated_at NULLS FIRST, key_id LIMIT $2"
+#define LOCK_KEYS(rows) \
+	"SELECT key_id FROM " KEY_TABLE " WHERE workspace_id = $1 AND key_id = ANY (ARRAY(SELECT key_id" rows "))" \
+	" ORDER BY key_id FOR NO KEY UPDATE"
 #define UPDATE_KEYS(change, rows) \
 	"UPDATE " KEY_TABLE " k SET " change " FROM (SELECT key_id" rows ") s" \
 	" WHERE k.workspace_id = $1 AND k.key_id = s.key_id RETURNING k.key_id"
 
-/* The statements of this file; $1 workspace, $2 how many or NULL, $3 reason. */
-typedef enum KeyStatement
+/* Which keys are meant: the first or last activated ones that are active, or those disabled for a reason. */
+typedef enum KeyChoice
 {
-	LOCK_NEWEST,
-	LOCK_OLDEST,
-	LOCK_REASON,
-	DISABLE_NEWEST,
-	DISABLE_OLDEST,
-	ENABLE_REASON,
-	RENAME_REASON,
-	KEY_STATEMENTS
-} KeyStatement;
+	NEWEST_KEYS,
+	OLDEST_KEYS,
+	REASON_KEYS,
+	KEY_CHOICES
+} KeyChoice;
 
-static const char *const key_statements[KEY_STATEMENTS] = {
-	"SELECT key_id" ACTIVE_KEYS " AND $3 IS NULL" NEWEST " FOR NO KEY UPDATE",
-	"SELECT key_id" ACTIVE_KEYS " AND $3 IS NULL" OLDEST " FOR NO KEY UPDATE",
-	"SELECT key_id" REASON_KEYS OLDEST " FOR NO KEY UPDATE",
-	UPDATE_KEYS("status = 'disabled'", ACTIVE_KEYS " AND $3 IS NULL" NEWEST),
-	UPDATE_KEYS("status = 'disabled'", ACTIVE_KEYS " AND $3 IS NULL" OLDEST),
-	UPDATE_KEYS("status = 'active'", REASON_KEYS OLDEST),
-	UPDATE_KEYS("disabled_reason = 'limit'", REASON_KEYS OLDEST)
+/* What is done to them. */
+typedef enum KeyDeed
+{
+	PICK,
+	LOCK,
+	SWITCH,						/* disable active ones, activate the others */
+	RENAME,						/* the reason is from now on the limit */
+	KEY_DEEDS
+} KeyDeed;
+
+/* $1 workspace, $2 how many or NULL for all, $3 reason. */
+static const char *const key_statements[KEY_DEEDS][KEY_CHOICES] = {
+	{
+		"SELECT key_id" FROM_ACTIVE NEWEST,
+		"SELECT key_id" FROM_ACTIVE OLDEST,
+		"SELECT key_id" FROM_REASON OLDEST
+	},
+	{
+		LOCK_KEYS(FROM_ACTIVE NEWEST),
+		LOCK_KEYS(FROM_ACTIVE OLDEST),
+		LOCK_KEYS(FROM_REASON OLDEST)
+	},
+	{
+		UPDATE_KEYS("status = 'disabled'", FROM_ACTIVE NEWEST),
+		UPDATE_KEYS("status = 'disabled'", FROM_ACTIVE OLDEST),
+		UPDATE_KEYS("status = 'active'", FROM_REASON OLDEST)
+	},
+	{NULL, NULL, UPDATE_KEYS("disabled_reason = 'limit'", FROM_REASON OLDEST)}
 };
 
 #define EVERY_KEY	((int64) -1)
@@ -75,9 +94,9 @@ static const char *const key_statements[KEY_STATEMENTS] = {
  * returns the keys that it touched, as a bigint[].
  */
 static ArrayType *
-run_statement(KeyStatement statement, int64 workspace_id, int64 how_many, const char *reason)
+run_statement(KeyDeed deed, KeyChoice choice, int64 workspace_id, int64 how_many, const char *reason)
 {
-	static SPIPlanPtr plans[KEY_STATEMENTS] = {NULL};
+	static SPIPlanPtr plans[KEY_DEEDS][KEY_CHOICES] = {{NULL}};
 	Oid			types[] = {INT8OID, INT8OID, TEXTOID};
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext old_context;
@@ -88,14 +107,14 @@ run_statement(KeyStatement statement, int64 workspace_id, int64 how_many, const 
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (plans[statement] == NULL)
+	if (plans[deed][choice] == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(key_statements[statement], 3, types);
+		SPIPlanPtr	plan = SPI_prepare(key_statements[deed][choice], 3, types);
 
 		if (plan == NULL)
 			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 		SPI_keepplan(plan);
-		plans[statement] = plan;
+		plans[deed][choice] = plan;
 	}
 	values[0] = Int64GetDatum(workspace_id);
 	values[1] = Int64GetDatum(how_many);
@@ -106,7 +125,7 @@ run_statement(KeyStatement statement, int64 workspace_id, int64 how_many, const 
 		nulls[2] = 'n';
 	else
 		values[2] = CStringGetTextDatum(reason);
-	if (SPI_execute_snapshot(plans[statement], values, nulls, GetLatestSnapshot(),
+	if (SPI_execute_snapshot(plans[deed][choice], values, nulls, GetLatestSnapshot(),
 							 IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : InvalidSnapshot,
 							 false, true, 0) < 0)
 		elog(ERROR, "could not switch the keys of workspace " INT64_FORMAT, workspace_id);
@@ -130,16 +149,16 @@ run_statement(KeyStatement statement, int64 workspace_id, int64 how_many, const 
  * stamped on what it disables; or, lifting, with every reason to be lifted.
  */
 static ArrayType *
-run_as_database(KeyStatement statement, int64 workspace_id, int64 how_many,
+run_as_database(KeyDeed deed, KeyChoice choice, int64 workspace_id, int64 how_many,
 				const char *picked, const char *stamped)
 {
 	PpKeyContext outer = pp_key_context;
 	ArrayType  *result;
 
-	pp_key_context = (PpKeyContext) {stamped, true, false};
+	pp_key_context = (PpKeyContext) {stamped, true};
 	PG_TRY();
 	{
-		result = run_statement(statement, workspace_id, how_many, picked);
+		result = run_statement(deed, choice, workspace_id, how_many, picked);
 	}
 	PG_FINALLY();
 	{
@@ -171,14 +190,121 @@ surplus(const PpUsage *usage, int key_limit, bool hard)
 }
 
 /*
+ * lock_counter locks the counter of a workspace, which must have one.
+ */
+static void
+lock_counter(int64 workspace_id, PpUsage *usage)
+{
+	if (!pp_usage_lock(workspace_id, usage))
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("workspace " INT64_FORMAT " not found", workspace_id)));
+}
+
+/*
+ * try_lock locks these keys without waiting and tells whether it got them all.
+ */
+static bool
+try_lock(int64 workspace_id, ArrayType *keys)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {INT8OID, INT8ARRAYOID};
+	Datum		values[2];
+	bool		all;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	if (plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare("SELECT key_id FROM " KEY_TABLE " WHERE workspace_id = $1 AND key_id = ANY ($2)"
+										   " FOR NO KEY UPDATE SKIP LOCKED", 2, types);
+
+		if (prepared == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(prepared);
+		plan = prepared;
+	}
+	values[0] = Int64GetDatum(workspace_id);
+	values[1] = PointerGetDatum(keys);
+	if (SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not lock the keys of workspace " INT64_FORMAT, workspace_id);
+	all = SPI_processed == array_count(keys);
+	SPI_finish();
+	return all;
+}
+
+/* How many keys a choice comes to, as the counter says. */
+typedef int64 (*KeyCount) (const PpUsage *usage, int64 argument);
+
+/*
+ * lock_choice locks keys of a workspace and then its counter, such that the
+ * choice, made again under the counter's lock, comes to keys that are locked.
+ * What others hold and has become part of the choice meanwhile, it does not
+ * wait for with the counter in its hand: they may be waiting for that.  It lets
+ * everything go, by ending a subtransaction, and starts again; after some
+ * tries it leaves it to the deadlock detector.
+ */
+static void
+lock_choice(KeyChoice choice, int64 workspace_id, const char *reason,
+			KeyCount count, int64 argument, PpUsage *usage)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	for (int tries = 0; tries < 10; tries++)
+	{
+		int64		how_many;
+		bool		done;
+
+		if (!pp_usage_read(workspace_id, usage))
+			break;
+		BeginInternalSubTransaction(NULL);
+		MemoryContextSwitchTo(context);
+		how_many = count(usage, argument);
+		if (how_many != 0)
+			(void) run_statement(LOCK, choice, workspace_id, how_many, reason);
+		lock_counter(workspace_id, usage);
+		how_many = count(usage, argument);
+		done = how_many == 0 ||
+			try_lock(workspace_id, run_statement(PICK, choice, workspace_id, how_many, reason));
+		if (done)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (done)
+			return;
+	}
+	lock_counter(workspace_id, usage);
+}
+
+/*
+ * count_fixed is a count that is given; all keys if negative.
+ */
+static int64
+count_fixed(const PpUsage *usage, int64 argument)
+{
+	return argument;
+}
+
+/*
+ * count_surplus is what a limit leaves no room for.
+ */
+static int64
+count_surplus(const PpUsage *usage, int64 argument)
+{
+	return surplus(usage, argument, true);
+}
+
+/*
  * disable_surplus disables so many keys with reason limit; the counter is
  * locked and says that there are as many.
  */
 static ArrayType *
-disable_surplus(int64 workspace_id, int count, bool newest)
+disable_surplus(int64 workspace_id, int count, KeyChoice choice)
 {
-	ArrayType  *keys = run_as_database(newest ? DISABLE_NEWEST : DISABLE_OLDEST,
-									   workspace_id, count, NULL, "limit");
+	ArrayType  *keys = run_as_database(SWITCH, choice, workspace_id, count, NULL, "limit");
 
 	if (array_count(keys) != count)
 		ereport(ERROR,
@@ -251,47 +377,31 @@ partner_portal_limit_workspace(PG_FUNCTION_ARGS)
 		pp_usage_create(workspace_id, partner_key, key_limit, hard, blocked);
 		return PointerGetDatum(NULL);
 	}
-	if (pp_usage_read(workspace_id, &usage))
-	{
-		count = surplus(&usage, key_limit, hard);
-		if (count > 0)
-			(void) run_statement(LOCK_NEWEST, workspace_id, count, NULL);
-	}
+	if (hard && key_limit >= 0 && pp_usage_read(workspace_id, &usage))
+		lock_choice(NEWEST_KEYS, workspace_id, NULL, count_surplus, key_limit, &usage);
 	if (pp_usage_set_limit(workspace_id, key_limit, hard, blocked, &usage))
 	{
 		count = surplus(&usage, key_limit, hard);
 		if (count > 0)
-			(void) disable_surplus(workspace_id, count, true);
+			(void) disable_surplus(workspace_id, count, NEWEST_KEYS);
 	}
 	return PointerGetDatum(NULL);
 }
 
 /*
- * take_strategy tells whether the newest keys are to go first.
+ * take_strategy tells which active keys are to go first.
  */
-static bool
+static KeyChoice
 take_strategy(text *strategy)
 {
 	if (pp_text_is(PointerGetDatum(strategy), "newest"))
-		return true;
+		return NEWEST_KEYS;
 	if (!pp_text_is(PointerGetDatum(strategy), "oldest"))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unknown strategy \"%.64s\"", text_to_cstring(strategy)),
 				 errhint("Strategies are newest and oldest.")));
-	return false;
-}
-
-/*
- * lock_counter locks the counter of a workspace, which must have one.
- */
-static void
-lock_counter(int64 workspace_id, PpUsage *usage)
-{
-	if (!pp_usage_lock(workspace_id, usage))
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("workspace " INT64_FORMAT " not found", workspace_id)));
+	return OLDEST_KEYS;
 }
 
 /*
@@ -318,16 +428,14 @@ partner_portal_make_room(PG_FUNCTION_ARGS)
 	int64		workspace_id = PG_GETARG_INT64(0);
 	int			key_limit = PG_GETARG_INT32(1);
 	bool		reject = PG_GETARG_BOOL(2);
-	bool		newest = take_strategy(PG_GETARG_TEXT_PP(3));
+	KeyChoice	choice = take_strategy(PG_GETARG_TEXT_PP(3));
 	PpUsage		usage;
 	int			count;
 
-	if (!pp_usage_read(workspace_id, &usage))
+	if (!reject && pp_usage_read(workspace_id, &usage) && usage.hard)
+		lock_choice(choice, workspace_id, NULL, count_surplus, key_limit, &usage);
+	else
 		lock_counter(workspace_id, &usage);
-	count = surplus(&usage, key_limit, usage.hard);
-	if (count > 0 && !reject)
-		(void) run_statement(newest ? LOCK_NEWEST : LOCK_OLDEST, workspace_id, count, NULL);
-	lock_counter(workspace_id, &usage);
 	count = surplus(&usage, key_limit, usage.hard);
 	if (count > 0 && reject)
 		ereport(ERROR,
@@ -338,7 +446,7 @@ partner_portal_make_room(PG_FUNCTION_ARGS)
 				 errhint("Disable %d keys first, or let the surplus be disabled.", count)));
 	if (count == 0)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
-	PG_RETURN_ARRAYTYPE_P(disable_surplus(workspace_id, count, newest));
+	PG_RETURN_ARRAYTYPE_P(disable_surplus(workspace_id, count, choice));
 }
 
 /*
@@ -351,19 +459,17 @@ partner_portal_disable_keys(PG_FUNCTION_ARGS)
 {
 	int64		workspace_id = PG_GETARG_INT64(0);
 	int64		how_many = PG_ARGISNULL(1) ? EVERY_KEY : PG_GETARG_INT32(1);
-	bool		newest = take_strategy(PG_GETARG_TEXT_PP(2));
-	KeyStatement statement = newest ? DISABLE_NEWEST : DISABLE_OLDEST;
+	KeyChoice	choice = take_strategy(PG_GETARG_TEXT_PP(2));
 	PpUsage		usage;
 
 	if (how_many < 0 && !PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("number of keys must not be negative: " INT64_FORMAT, how_many)));
-	(void) run_statement(newest ? LOCK_NEWEST : LOCK_OLDEST, workspace_id, how_many, NULL);
-	lock_counter(workspace_id, &usage);
+	lock_choice(choice, workspace_id, NULL, count_fixed, how_many, &usage);
 	if (PG_ARGISNULL(3))
-		PG_RETURN_ARRAYTYPE_P(run_statement(statement, workspace_id, how_many, NULL));
-	PG_RETURN_ARRAYTYPE_P(run_as_database(statement, workspace_id, how_many, NULL,
+		PG_RETURN_ARRAYTYPE_P(run_statement(SWITCH, choice, workspace_id, how_many, NULL));
+	PG_RETURN_ARRAYTYPE_P(run_as_database(SWITCH, choice, workspace_id, how_many, NULL,
 										  text_to_cstring(PG_GETARG_TEXT_PP(3))));
 }
 
@@ -381,12 +487,11 @@ partner_portal_resume_keys(PG_FUNCTION_ARGS)
 	int64		room = EVERY_KEY;
 	ArrayType  *keys;
 
-	(void) run_statement(LOCK_REASON, workspace_id, EVERY_KEY, reason);
-	lock_counter(workspace_id, &usage);
+	lock_choice(REASON_KEYS, workspace_id, reason, count_fixed, EVERY_KEY, &usage);
 	if (usage.hard && usage.key_limit >= 0)
 		room = Max(usage.key_limit - usage.active, 0);
-	keys = run_as_database(ENABLE_REASON, workspace_id, room, reason, NULL);
+	keys = run_as_database(SWITCH, REASON_KEYS, workspace_id, room, reason, NULL);
 	if (room != EVERY_KEY && strcmp(reason, "limit") != 0)
-		(void) run_as_database(RENAME_REASON, workspace_id, EVERY_KEY, reason, "limit");
+		(void) run_as_database(RENAME, REASON_KEYS, workspace_id, EVERY_KEY, reason, "limit");
 	PG_RETURN_ARRAYTYPE_P(keys);
 }

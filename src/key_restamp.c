@@ -1,21 +1,26 @@
 /*-------------------------------------------------------------------------
  *
  * key_restamp.c
- *		Moves stamps of keys that the order of locks does not let stand.
+ *		Moves stamps of keys that the order of locks does not let stand, and acts
+ *		as the owner of our tables where SPI is used.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relscan.h"
+#include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "partner_portal.h"
@@ -69,89 +74,73 @@ pp_restamp_add(PpRestamps *list, int64 workspace_id, int64 key_id, bool start, T
 }
 
 /*
- * move_stamps moves one stamp of some keys of one workspace to another time.
+ * find_key leaves in the slot the latest version of a key that this very
+ * statement has written, and so has locked.
  */
 static void
-move_stamps(const PpRestamp *first, Datum *key_ids, int count)
+find_key(Relation rel, Relation index, const PpRestamp *item, TupleTableSlot *slot)
 {
-	static SPIPlanPtr plans[2] = {NULL, NULL};
-	Oid			types[] = {INT8OID, TIMESTAMPTZOID, INT8ARRAYOID};
-	Datum		values[3];
+	IndexScanDesc scan;
+	ScanKeyData keys[2];
+	bool		found;
 
-	if (plans[first->start] == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(first->start ?
-									   "UPDATE partner_portal.security_key SET activated_at = $2 WHERE workspace_id = $1 AND key_id = ANY ($3)" :
-									   "UPDATE partner_portal.security_key SET disabled_at = $2 WHERE workspace_id = $1 AND key_id = ANY ($3)",
-									   3, types);
-
-		if (plan == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(plan);
-		plans[first->start] = plan;
-	}
-	values[0] = Int64GetDatum(first->workspace_id);
-	values[1] = TimestampTzGetDatum(first->time);
-	values[2] = PointerGetDatum(construct_array(key_ids, count, INT8OID, sizeof(int64),
-												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	if (SPI_execute_plan(plans[first->start], values, NULL, false, 0) != SPI_OK_UPDATE ||
-		SPI_processed != count)
-		elog(ERROR, "could not stamp the keys of workspace " INT64_FORMAT " again", first->workspace_id);
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(item->workspace_id));
+	ScanKeyInit(&keys[1], 2, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(item->key_id));
+	scan = pp_index_beginscan(rel, index, SnapshotSelf, 2);
+	index_rescan(scan, keys, 2, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	index_endscan(scan);
+	if (!found)
+		elog(ERROR, "key " INT64_FORMAT " of workspace " INT64_FORMAT " has gone",
+			 item->key_id, item->workspace_id);
 }
 
 /*
- * compare_restamps puts the keys that are moved by one statement together.
- */
-static int
-compare_restamps(const void *a, const void *b)
-{
-	const PpRestamp *left = a;
-	const PpRestamp *right = b;
-
-	if (left->workspace_id != right->workspace_id)
-		return left->workspace_id < right->workspace_id ? -1 : 1;
-	if (left->start != right->start)
-		return left->start < right->start ? -1 : 1;
-	if (left->time != right->time)
-		return left->time < right->time ? -1 : 1;
-	return left->key_id < right->key_id ? -1 : left->key_id > right->key_id;
-}
-
-/*
- * pp_restamp_all moves the stamps noted, workspace by workspace.
+ * pp_restamp_all moves the stamps noted.  It writes through the table access
+ * method: to a trigger a second update of a row within one transaction would
+ * be a reason to check its foreign keys, and with the counter locked it is too
+ * late to wait for the workspace.
  */
 void
-pp_restamp_all(PpRestamps *list)
+pp_restamp_all(PpRestamps *list, Relation rel)
 {
-	PpKeyContext outer = pp_key_context;
-	PpRestamp  *items = list->items;
-	Datum	   *key_ids;
-	PpOwner		self;
-	int			next;
+	Relation	index;
+	EState	   *estate;
+	ResultRelInfo *result;
+	TupleTableSlot *old;
+	TupleTableSlot *new;
+	int			natts = RelationGetDescr(rel)->natts;
 
 	if (list->count == 0)
 		return;
-	qsort(items, list->count, sizeof(PpRestamp), compare_restamps);
-	key_ids = palloc_extended(list->count * sizeof(Datum), MCXT_ALLOC_HUGE);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	pp_become_owner(&self);
-	pp_key_context.restamp = true;
-	PG_TRY();
+	index = index_open(get_relname_relid("security_key_pkey", RelationGetNamespace(rel)), RowExclusiveLock);
+	estate = CreateExecutorState();
+	result = makeNode(ResultRelInfo);
+	InitResultRelInfo(result, rel, 0, NULL, 0);
+	result->ri_TrigDesc = NULL;
+	ExecOpenIndices(result, false);
+	old = table_slot_create(rel, NULL);
+	new = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	for (int i = 0; i < list->count; i++)
 	{
-		for (int i = 0; i < list->count; i = next)
-		{
-			for (next = i; next < list->count && items[next].workspace_id == items[i].workspace_id &&
-				 items[next].start == items[i].start && items[next].time == items[i].time; next++)
-				key_ids[next - i] = Int64GetDatum(items[next].key_id);
-			move_stamps(&items[i], key_ids, next - i);
-		}
+		const PpRestamp *item = &list->items[i];
+
+		CHECK_FOR_INTERRUPTS();
+		find_key(rel, index, item, old);
+		slot_getallattrs(old);
+		ExecClearTuple(new);
+		memcpy(new->tts_values, old->tts_values, natts * sizeof(Datum));
+		memcpy(new->tts_isnull, old->tts_isnull, natts * sizeof(bool));
+		new->tts_values[(item->start ? KEY_ACTIVATED_AT : KEY_DISABLED_AT) - 1] =
+			TimestampTzGetDatum(item->time);
+		ExecStoreVirtualTuple(new);
+		ExecSimpleRelationUpdate(result, estate, NULL, old, new);
+		ResetPerTupleExprContext(estate);
 	}
-	PG_FINALLY();
-	{
-		pp_key_context = outer;
-	}
-	PG_END_TRY();
-	pp_stop_being_owner(&self);
-	SPI_finish();
+	ExecDropSingleTupleTableSlot(new);
+	ExecDropSingleTupleTableSlot(old);
+	ExecCloseIndices(result);
+	FreeExecutorState(estate);
+	index_close(index, NoLock);
+	CommandCounterIncrement();
 }

@@ -374,8 +374,6 @@ partner_portal_count_keys(PG_FUNCTION_ARGS)
 	MemoryContext old_context;
 	Changes		changes = {0};
 
-	if (pp_key_context.restamp)
-		return PointerGetDatum(NULL);
 	context = AllocSetContextCreate(CurrentMemoryContext, "changes of keys", ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(context);
 
@@ -389,7 +387,7 @@ partner_portal_count_keys(PG_FUNCTION_ARGS)
 		key_pass(trigdata, &changes, history, &restamps);
 		pp_history_end(history);
 		CommandCounterIncrement();
-		pp_restamp_all(&restamps);
+		pp_restamp_all(&restamps, trigdata->tg_relation);
 	}
 
 	MemoryContextSwitchTo(old_context);

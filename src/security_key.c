@@ -29,7 +29,7 @@
 
 PG_FUNCTION_INFO_V1(partner_portal_stamp_key);
 
-PpKeyContext pp_key_context = {NULL, false, false};
+PpKeyContext pp_key_context = {NULL, false};
 
 typedef enum KeyStatus
 {
@@ -253,8 +253,6 @@ stamp_update(const Datum *old_values, const bool *old_nulls, Datum *values, bool
 				 errmsg("key " INT64_FORMAT " is revoked", key_id),
 				 errdetail("A revoked key stays revoked."),
 				 errhint("Add the device as a new key.")));
-	if (pp_key_context.restamp)
-		return;
 
 	holder_changes = nulls[KEY_ACCOUNT_ID - 1] != old_nulls[KEY_ACCOUNT_ID - 1] ||
 		(!nulls[KEY_ACCOUNT_ID - 1] &&

@@ -13,7 +13,7 @@
 #define PP_SECURITY_KEY_H
 
 #include "executor/tuptable.h"
-#include "utils/array.h"
+#include "utils/relcache.h"
 
 /* Columns by number, as the install script makes them; pp_check_columns(). */
 enum
@@ -46,7 +46,6 @@ typedef struct PpKeyContext
 {
 	const char *reason;			/* stamped on what is disabled */
 	bool		lifting;		/* whatever the reason, it may be lifted */
-	bool		restamp;		/* times are corrected, nothing else */
 } PpKeyContext;
 
 /*
@@ -132,7 +131,7 @@ typedef struct PpRestamps
 extern void pp_become_owner(PpOwner *self);
 extern void pp_stop_being_owner(const PpOwner *self);
 extern void pp_restamp_add(PpRestamps *list, int64 workspace_id, int64 key_id, bool start, TimestampTz time);
-extern void pp_restamp_all(PpRestamps *list);
+extern void pp_restamp_all(PpRestamps *list, Relation rel);
 
 /* in key_history.c: closed stretches */
 typedef struct PpHistory PpHistory;
