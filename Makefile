@@ -86,6 +86,7 @@ REGRESS = \
 	restoring \
 	explain_access \
 	lint \
+	foreign_id \
 	mail_format \
 	delivery_address \
 	usage \

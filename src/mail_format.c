@@ -144,7 +144,7 @@ append_words(StringInfo into, const char *text, bool phrase)
 		while (from + take < length && ((unsigned char) text[from + take] & 0xc0) == 0x80)
 			take--;
 		appendStringInfo(into, "%s=?UTF-8?B?%.*s?=", from == 0 ? "" : "\r\n ",
-						 pg_b64_encode(text + from, take, encoded, sizeof(encoded)), encoded);
+						 pg_b64_encode((const void *) (text + from), take, encoded, sizeof(encoded)), encoded);
 		from += take;
 	}
 }

@@ -138,7 +138,7 @@ take_key(char **words, int count, void *arg)
 	version = atoi(words[1]);
 	if (version < 1 || (key->version != 0 && key->version != version) || version <= key->found)
 		return false;
-	if (pg_b64_decode(words[2], strlen(words[2]), (char *) bytes, sizeof(bytes)) != 32)
+	if (pg_b64_decode(words[2], strlen(words[2]), (void *) bytes, sizeof(bytes)) != 32)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("key %d of the secrets file is not 32 bytes in base64", version)));

@@ -79,7 +79,7 @@ pp_webhook_sign(StringInfo into, const unsigned char *secret, const char *messag
 
 	snprintf(head, sizeof(head), "%s." INT64_FORMAT ".", message_id, timestamp);
 	hmac(secret, PP_WEBHOOK_SECRET, head, strlen(head), body, body_length, digest);
-	length = pg_b64_encode((char *) digest, sizeof(digest), encoded, sizeof(encoded));
+	length = pg_b64_encode((const void *) digest, sizeof(digest), encoded, sizeof(encoded));
 	appendStringInfoString(into, "v1,");
 	appendBinaryStringInfo(into, encoded, length);
 }
@@ -110,7 +110,7 @@ partner_portal_webhook_secret(PG_FUNCTION_ARGS)
 	int			length;
 
 	derive(PG_GETARG_DATUM(0), PG_GETARG_INT32(1), PG_GETARG_INT32(2), secret);
-	length = pg_b64_encode((char *) secret, sizeof(secret), encoded, sizeof(encoded));
+	length = pg_b64_encode((const void *) secret, sizeof(secret), encoded, sizeof(encoded));
 	explicit_bzero(secret, sizeof(secret));
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("whsec_%.*s", length, encoded)));
 }
@@ -147,7 +147,7 @@ partner_portal_webhook_signature(PG_FUNCTION_ARGS)
 	StringInfoData signature;
 
 	if (strncmp(shown, "whsec_", 6) != 0 ||
-		pg_b64_decode(shown + 6, strlen(shown + 6), (char *) secret, sizeof(secret)) != PP_WEBHOOK_SECRET)
+		pg_b64_decode(shown + 6, strlen(shown + 6), (void *) secret, sizeof(secret)) != PP_WEBHOOK_SECRET)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("not a webhook secret")));

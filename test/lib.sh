@@ -52,7 +52,7 @@ apt_lists() {
 need() {
 	local missing=() p
 	for p in "$@"; do
-		have_package "$p" || missing+=("$p")
+		have_package "$p" || [[ " ${missing[*]} " == *" $p "* ]] || missing+=("$p")
 	done
 	[[ ${#missing[@]} -gt 0 ]] || return 0
 	command -v apt-get >/dev/null || die "missing, and there is no apt here to install it: ${missing[*]}"
