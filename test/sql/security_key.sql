@@ -120,6 +120,34 @@ SELECT count(*) FROM set_usage_limit(2, 0);
 SELECT count(*) FROM set_usage_limit(4, 0);
 \echo :LAST_ERROR_SQLSTATE
 ROLLBACK;
+-- by plain UPDATE too; what it disables, the customer may activate again while there is room
+BEGIN;
+SELECT login_as(3);
+UPDATE workspace SET restrict_keys = true, key_limit = 100 WHERE workspace_id = 2;
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
+BEGIN;
+SELECT login_as(1);
+SELECT count(*) FROM set_usage_limit(2, 2);
+INSERT INTO security_key (workspace_id, kind, serial) VALUES (2, 'smartphone', 'u1'), (2, 'smartphone', 'u2') RETURNING serial, status;
+SELECT threshold, active_keys, partner_key FROM limit_alert ORDER BY 1;
+UPDATE workspace SET key_limit = 1 WHERE workspace_id = 2;
+SELECT serial, status, disabled_reason FROM security_key WHERE serial LIKE 'u%' ORDER BY 1;
+SELECT login_as(3);
+SELECT threshold FROM limit_alert ORDER BY 1;
+SAVEPOINT s;
+UPDATE security_key SET status = 'active' WHERE serial = 'u2';
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK TO s;
+UPDATE security_key SET status = 'disabled' WHERE serial = 'u1';
+UPDATE security_key SET status = 'active' WHERE serial = 'u2' RETURNING status;
+SELECT login_as(5);
+SELECT count(*) FROM limit_alert;
+SELECT count(*) FROM security_key WHERE workspace_id = 2;
+UPDATE security_key SET label = 'mine' WHERE workspace_id = 2;
+INSERT INTO security_key (workspace_id, kind, serial) VALUES (2, 'smartphone', 'foreign');
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
 -- nobody
 SELECT disable_security_keys(2);
 \echo :LAST_ERROR_SQLSTATE
