@@ -119,3 +119,20 @@ SELECT count(*) FROM partner_portal.billing_history(3);
 SELECT kind FROM partner_portal.usage(3, tstzrange(now() - interval '40 days', now() - interval '10 days')); COMMIT;
 RESET ROLE;
 SELECT partner_key, count(*), bool_and(closed_at IS NOT NULL) AS closed FROM partner_portal.billing_period WHERE workspace_id = 3 GROUP BY 1, closed_at IS NOT NULL ORDER BY 1, 2;
+-- invoices: what is finished shows in the panel, what is unpaid in the summary, credit notes taken off
+SELECT plan_id FROM partner_portal.create_price_plan(1, 'Basic', 'EUR', 'flat', unit_price => 12.50) \gset
+SELECT count(*) AS assigned FROM partner_portal.assign_price_plan(4, :plan_id);
+SELECT count(*) > 0 AS drafted FROM partner_portal.run_billing((SELECT upper(partner_portal.billing_period_at(4, max(period_end))) FROM partner_portal.billing_period WHERE workspace_id = 4));
+SELECT invoice_number IS NULL AS no_number, keys_billed, total_minor, currency, status FROM partner_portal.billing_history(4);
+SELECT count(*) > 0 AS finished FROM partner_portal.run_billing((SELECT max(finalize_after) FROM partner_portal.invoice WHERE workspace_id = 4));
+SELECT invoice_number IS NULL AS no_number, invoice_date IS NULL AS no_date, keys_billed, total_minor, currency, status FROM partner_portal.billing_history(4);
+SELECT company_name, last_invoice_date IS NOT NULL AS invoiced, last_invoice_keys FROM partner_portal.partner_panel ORDER BY 1;
+SELECT unpaid FROM partner_portal.partner_summary(1);
+SELECT unpaid FROM partner_portal.partner_summary(2);
+SELECT count(*) FROM partner_portal.credit_invoice((SELECT max(invoice_id) FROM partner_portal.invoice WHERE workspace_id = 4), '[{"line":1,"amount_minor":250,"text":"apology"}]', 'apology');
+SELECT unpaid FROM partner_portal.partner_summary(1);
+SET ROLE regress_trusted;
+BEGIN; SELECT partner_portal.login_as(:north) > 0 AS signed_in;
+SELECT company_name, last_invoice_date IS NOT NULL AS invoiced, last_invoice_keys FROM partner_portal.partner_panel ORDER BY 1;
+SELECT keys_billed, total_minor, currency, status FROM partner_portal.billing_history(4); COMMIT;
+RESET ROLE;
