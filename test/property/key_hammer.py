@@ -6,6 +6,7 @@
   P2  16 clients that each hold at most one of 16 keys: nobody is ever refused
   P3  a limit of 8 under inserts, swaps, MERGE, COPY, disabling, deleting, rollbacks and closed periods
   P4  the same in single statements, while the limit itself moves between 3 and 8
+  P5  statements over many workspaces, each in an order of its own: no deadlock
 
 After each: the counters are the counts, no key's stretches overlap, the facts
 never show more active at once than the highest limit, and an observer never saw
@@ -211,6 +212,17 @@ def mixed_with_limit(c):
     return mixed(c, 1)
 
 
+def many_workspaces(c):
+    spread = list(range(c.workspace - 30, c.workspace))
+    c.random.shuffle(spread)
+    if c.random.random() < 0.7:
+        c.cursor.execute("INSERT INTO security_key (workspace_id, kind, serial) SELECT w, 'smartphone', %s || '-' || w FROM unnest(%s) w",
+                         (c.new_serial(), spread[:20]))
+    else:
+        c.cursor.execute("DELETE FROM security_key WHERE serial = ANY (%s)", (["c%d-%d-%d" % (c.number, c.serial, w) for w in spread],))
+    return True
+
+
 class Observer(threading.Thread):
     """Looks all the time whether a committed state breaks the rule."""
 
@@ -248,7 +260,7 @@ def check(cursor, name, workspace, highest, clients, observer):
     verdict(not faults, "%s: no other error (%s)%s" % (name, text, "".join("\n#   " + f.strip() for f in faults[:3])))
     verdict(observer.broken is None, "%s: no state beyond the limit in %d looks%s" %
             (name, observer.looks, "" if observer.broken is None else " limit, counter, count: %s" % (observer.broken,)))
-    exact = one(cursor, "SELECT u.active_keys, count(*) FILTER (WHERE status = 'active'), u.total_keys, count(*),"
+    exact = one(cursor, "SELECT u.active_keys, count(*) FILTER (WHERE status = 'active'), u.total_keys, count(k.key_id),"
                 " u.active_smartphones, count(*) FILTER (WHERE status = 'active' AND kind = 'smartphone'),"
                 " u.total_contactless_cards, count(*) FILTER (WHERE kind = 'contactless_card')"
                 " FROM workspace_usage u LEFT JOIN security_key k USING (workspace_id) WHERE u.workspace_id = %s GROUP BY u.workspace_id", workspace)
@@ -260,7 +272,7 @@ def check(cursor, name, workspace, highest, clients, observer):
                " (SELECT lower(active) AS at, 1 AS d FROM key_activity WHERE workspace_id = %s UNION ALL"
                " SELECT upper(active), -1 FROM key_activity WHERE workspace_id = %s AND upper(active) IS NOT NULL) e GROUP BY at) s",
                workspace, workspace)[0]
-    verdict(peak <= highest, "%s: the facts show at most %s of %d active at once" % (name, peak, highest))
+    verdict((peak or 0) <= highest, "%s: the facts show at most %s of %d active at once" % (name, peak or 0, highest))
     stamped = one(cursor, "SELECT count(*) FROM security_key WHERE workspace_id = %s AND disabled_at < activated_at", workspace)[0]
     verdict(stamped == 0, "%s: no key ends before it begins" % name)
     return total
@@ -297,6 +309,12 @@ def main():
         verdict(LIMIT_REACHED not in total, "P2 %s: nobody refused while there is room" % name)
         phase(cursor, "P3 " + name, level, 8, mixed, options.seconds)
         phase(cursor, "P4 " + name, level, 8, mixed_with_limit, options.seconds)
+    cursor.execute("INSERT INTO workspace (company_name, slug, anchor_date) SELECT 'Many', 'many-' || i, '2026-01-01' FROM generate_series(1, 30) i")
+    _, total = phase(cursor, "P5", ISOLATION_LEVEL_READ_COMMITTED, 8, many_workspaces, options.seconds / 2)
+    verdict("40P01" not in total, "P5: no deadlock")
+    wrong = one(cursor, "SELECT count(*) FROM workspace_usage u WHERE (active_keys, total_keys) <>"
+                " (SELECT count(*) FILTER (WHERE status = 'active'), count(*) FROM security_key k WHERE k.workspace_id = u.workspace_id)")[0]
+    verdict(wrong == 0, "P5: every workspace's counters are the counts")
     connection.close()
     connection, cursor = connect(database="postgres")
     cursor.execute("DROP DATABASE %s WITH (FORCE)" % DATABASE)

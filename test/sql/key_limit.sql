@@ -214,6 +214,13 @@ INSERT INTO security_key (workspace_id, kind, serial) VALUES (5, 'smartphone', '
 UPDATE security_key SET status = 'disabled' WHERE workspace_id = 5 AND serial IN ('e1', 'e2');
 SELECT key_id, active_from FROM key_history WHERE workspace_id = 5 ORDER BY 1;
 
+-- a workspace that has come without counters says so
+SET session_replication_role = replica;
+INSERT INTO workspace (company_name, slug, anchor_date) VALUES ('Zeta', 'zeta', '2026-01-01');
+RESET session_replication_role;
+INSERT INTO security_key (workspace_id, kind, serial) VALUES (6, 'smartphone', 'z1');
+\echo :LAST_ERROR_SQLSTATE
+
 -- every counter of every workspace
 SELECT bool_and(exact) FROM counted;
 -- deleting a workspace for good takes its counters along, keys first
