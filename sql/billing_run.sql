@@ -102,14 +102,18 @@ BEGIN ATOMIC
 		SELECT h.* FROM partner_portal.bill_heads(bill_lines.periods) h
 	), measures AS MATERIALIZED (
 		SELECT m.* FROM partner_portal.bill_measures(bill_lines.periods) m
-	-- finished invoices of periods with late facts: the earliest period billed now by the same issuer to the same payer carries the correction
+	-- finished invoices of periods with late facts: the earliest document after it that is not finished, of the same issuer to the same payer, carries the correction
 	), late AS MATERIALIZED (
-		SELECT DISTINCT ON (i.workspace_id, i.invoice_id) h.workspace_id, h.period_start, i.invoice_id, i.period_label, i.minor_digits, p AS about
-		FROM heads h
-		JOIN partner_portal.billing_period p ON p.workspace_id = h.workspace_id AND p.late_facts_at IS NOT NULL AND p.period_start < h.period_start
-		JOIN partner_portal.invoice i ON i.workspace_id = p.workspace_id AND i.period_start = p.period_start AND i.document = 'invoice'
-			AND i.status IN ('final', 'paid', 'empty') AND i.issuer_key = h.issuer_key AND i.payer_id = h.payer_id AND i.currency = h.currency
-		ORDER BY i.workspace_id, i.invoice_id, h.period_start
+		SELECT c.* FROM (
+			SELECT DISTINCT ON (i.workspace_id, i.invoice_id) h.workspace_id, h.period_start, i.invoice_id, i.period_label, i.minor_digits, i.issuer_key, i.payer_id, i.currency, p AS about
+			FROM heads h
+			JOIN partner_portal.billing_period p ON p.workspace_id = h.workspace_id AND p.late_facts_at IS NOT NULL AND p.period_start < h.period_start
+			JOIN partner_portal.invoice i ON i.workspace_id = p.workspace_id AND i.period_start = p.period_start AND i.document = 'invoice'
+				AND i.status IN ('final', 'paid', 'empty') AND i.issuer_key = h.issuer_key AND i.payer_id = h.payer_id AND i.currency = h.currency
+			ORDER BY i.workspace_id, i.invoice_id, h.period_start) c
+		WHERE NOT EXISTS (SELECT FROM partner_portal.invoice d
+			WHERE d.workspace_id = c.workspace_id AND d.document = 'invoice' AND d.status = 'draft' AND d.period_start > (c.about).period_start AND d.period_start < c.period_start
+				AND d.issuer_key = c.issuer_key AND d.payer_id = c.payer_id AND d.currency = c.currency)
 	), late_measures AS MATERIALIZED (
 		SELECT m.* FROM (SELECT array_agg(l.about) AS periods FROM late l) a CROSS JOIN LATERAL partner_portal.bill_measures(a.periods) m
 	), billed AS MATERIALIZED (
