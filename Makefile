@@ -20,6 +20,7 @@ OBJS = \
 	src/policy_reader.o \
 	src/explain_access.o \
 	src/restoring.o \
+	src/drop_guard.o \
 	src/billing_period.o \
 	src/usage.o \
 	src/input.o \
@@ -61,6 +62,7 @@ SQL_PARTS = \
 	sql/usage.sql \
 	sql/close_period.sql \
 	sql/activity_import.sql \
+	sql/restoring.sql \
 	sql/price_plan.sql \
 	sql/invoice.sql \
 	sql/plan_assignment.sql \
@@ -75,7 +77,8 @@ SQL_PARTS = \
 	sql/staff.sql \
 	sql/panel.sql \
 	sql/report.sql \
-	sql/enroll.sql
+	sql/enroll.sql \
+	sql/drop_guard.sql
 
 REGRESS = \
 	install \
@@ -84,6 +87,7 @@ REGRESS = \
 	authorize \
 	permission \
 	restoring \
+	drop_guard \
 	explain_access \
 	lint \
 	foreign_id \

@@ -88,7 +88,8 @@ CREATE POLICY read ON partner_portal.usage_period FOR SELECT
 		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
 		OR workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]));
 
-SELECT pg_catalog.pg_extension_config_dump('partner_portal.billing_period', '');
+-- Dumped in order: each row's predecessor is there when it is restored by an INSERT of its own.
+SELECT pg_catalog.pg_extension_config_dump('partner_portal.billing_period', 'ORDER BY workspace_id, period_start');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.usage_period', '');
 
 -- The formula.

@@ -200,7 +200,8 @@ CREATE POLICY read ON partner_portal.invoice_line FOR SELECT
 
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.invoice_issuer', '');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.invoice_series', '');
-SELECT pg_catalog.pg_extension_config_dump('partner_portal.invoice', '');
+-- Dumped in order: an invoice comes before the notes that credit it.
+SELECT pg_catalog.pg_extension_config_dump('partner_portal.invoice', 'ORDER BY invoice_id');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.invoice_invoice_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.invoice_line', '');
 

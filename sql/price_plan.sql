@@ -103,7 +103,8 @@ CREATE POLICY signed_in ON partner_portal.plan_component AS RESTRICTIVE
 CREATE POLICY own ON partner_portal.plan_component FOR SELECT
 	USING (partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()));
 
-SELECT pg_catalog.pg_extension_config_dump('partner_portal.price_plan', '');
+-- Dumped in order: a first version comes before those that supersede it.
+SELECT pg_catalog.pg_extension_config_dump('partner_portal.price_plan', 'ORDER BY plan_id');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.price_plan_plan_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.plan_component', '');
 

@@ -163,6 +163,9 @@ extern int64 pp_partner_key_to_stay(int64 workspace_id);
 /* in restoring.c: whether this session loads a dump */
 extern bool pp_restoring(void);
 
+/* in drop_guard.c: no drop of the extension while it holds data */
+extern void pp_drop_guard_hooks(void);
+
 /* in rate.c: money */
 extern int64 pp_to_minor(Numeric numerator, int64 denominator, int digits);
 /* in billing_period.c: boundaries in a workspace's own time zone */
