@@ -17,7 +17,7 @@ SELECT * FROM partner_portal.billing_period_bounds('2026-03-31', 'month', 'UTC',
 SELECT * FROM partner_portal.billing_periods('2026-01-01', 'month', 'UTC', '2026-01-20 12:34:56+00', '2026-02-01 00:00+00');
 -- local midnight missing: the instant after the gap; twice: the second; a skipped date
 SELECT period_start FROM partner_portal.billing_period_bounds('2018-11-04', 'month', 'America/Sao_Paulo', '2018-11-10 00:00+00');
-SELECT * FROM partner_portal.billing_period_bounds('2026-11-01', 'month', 'America/Havana', '2026-11-10 00:00+00');
+SELECT * FROM partner_portal.billing_period_bounds('2020-11-01', 'month', 'America/Havana', '2020-11-10 00:00+00');
 SELECT * FROM partner_portal.billing_period_bounds('2026-03-01', 'month', 'Europe/Zurich', '2026-10-25 02:30+00');
 SELECT * FROM partner_portal.billing_periods('2011-11-30', 'month', 'Pacific/Apia', '2011-11-30 10:00+00', '2011-12-31 00:00+00');
 -- boundaries belong to the later period
