@@ -8,7 +8,7 @@ auto_finalize; it is billed in random steps.  After every step the periods, the
 invoices and each of their lines are compared with what the model says, and
 before every step the preview of the next invoice with the invoice it becomes.
 The model counts with fractions, from the specification alone: it knows nothing
-of how the extension stores or batches anything.
+of how the extension stores or batches anything, and rounds by itself (src/rate.c).
 
   billing_model.py [--seconds N] [--seed N] [--stories N]
 
