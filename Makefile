@@ -77,6 +77,7 @@ SQL_PARTS = \
 	sql/staff.sql \
 	sql/panel.sql \
 	sql/report.sql \
+	sql/verify.sql \
 	sql/enroll.sql \
 	sql/drop_guard.sql
 
@@ -87,6 +88,7 @@ REGRESS = \
 	authorize \
 	permission \
 	restoring \
+	verify \
 	drop_guard \
 	explain_access \
 	lint \
