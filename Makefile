@@ -75,6 +75,8 @@ SQL_PARTS = \
 	sql/partner.sql \
 	sql/people.sql \
 	sql/staff.sql \
+	sql/invitation.sql \
+	sql/invite.sql \
 	sql/panel.sql \
 	sql/report.sql \
 	sql/verify.sql \
@@ -104,6 +106,7 @@ REGRESS = \
 	workspace_lifecycle \
 	people \
 	staff \
+	invitation \
 	workspace \
 	price_plan \
 	invoice \

@@ -59,6 +59,11 @@ CREATE FUNCTION partner_portal.new_secret() RETURNS text
 COMMENT ON FUNCTION partner_portal.new_secret() IS 'Returns 192 random bits as 32 characters that may stand in a URL.';
 REVOKE ALL ON FUNCTION partner_portal.new_secret() FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.new_token() RETURNS text
+	LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'partner_portal_new_token';
+COMMENT ON FUNCTION partner_portal.new_token() IS 'Returns 256 random bits as 43 characters that may stand in a URL.';
+REVOKE ALL ON FUNCTION partner_portal.new_token() FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.calling_role() RETURNS regrole
 	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'partner_portal_calling_role';
 COMMENT ON FUNCTION partner_portal.calling_role() IS 'Database role that called, also inside SECURITY DEFINER functions.';

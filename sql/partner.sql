@@ -1,10 +1,24 @@
 -- partner.sql: partners, their registration link, and who registers through it.
 
+CREATE FUNCTION partner_portal.make_partner(workspace_id bigint) RETURNS partner_portal.partner
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	made partner_portal.partner;
+BEGIN
+	INSERT INTO partner_portal.partner AS p (partner_id, registration_code)
+	VALUES (make_partner.workspace_id, partner_portal.new_secret())
+	RETURNING p.* INTO made;
+	UPDATE partner_portal.workspace w SET kind = 'partner' WHERE w.workspace_id = make_partner.workspace_id;
+	RETURN made;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.make_partner(bigint) IS 'Makes a direct workspace a partner, with a registration link; internal.';
+REVOKE ALL ON FUNCTION partner_portal.make_partner(bigint) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.promote_to_partner(workspace_id bigint) RETURNS partner_portal.partner
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	target partner_portal.workspace;
-	made partner_portal.partner;
 BEGIN
 	PERFORM partner_portal.require_operator();
 	target := partner_portal.authorized_workspace('purge', workspace_id);
@@ -16,11 +30,7 @@ BEGIN
 			HINT = CASE WHEN target.deleted_at IS NULL AND target.partner_id IS NOT NULL
 				THEN 'It must leave its partner first: partners have customers, not partners.' ELSE '' END;
 	END IF;
-	INSERT INTO partner_portal.partner AS p (partner_id, registration_code)
-	VALUES (promote_to_partner.workspace_id, partner_portal.new_secret())
-	RETURNING p.* INTO made;
-	UPDATE partner_portal.workspace w SET kind = 'partner' WHERE w.workspace_id = promote_to_partner.workspace_id;
-	RETURN made;
+	RETURN partner_portal.make_partner(workspace_id);
 END
 $$;
 COMMENT ON FUNCTION partner_portal.promote_to_partner(bigint) IS
@@ -151,12 +161,12 @@ BEGIN
 	IF confirm IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'confirm must not be null';
 	END IF;
-	IF confirm THEN
-		RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'registration with confirmation by mail is not supported',
-			HINT = 'Confirm the address before the call, and register with confirm => false.';
-	END IF;
 	PERFORM partner_portal.checked_email(owner_email);
 	partner_workspace := partner_portal.partner_of_code(registration_code);
+	IF confirm THEN
+		PERFORM partner_portal.invite_to_confirm(partner_workspace.workspace_id, company_name, owner_email, owner_name, slug, time_zone);
+		RETURN NULL;
+	END IF;
 	made := partner_portal.make_workspace(partner_workspace.workspace_id, company_name, slug,
 		coalesce(time_zone, partner_workspace.time_zone), NULL);
 	PERFORM partner_portal.make_member(made.workspace_id, owner_email, owner_name, 'owner');
@@ -164,7 +174,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.register_workspace(text, text, text, text, text, text, boolean) IS
-'Registers a customer under the partner whose registration code it is, with its owner, in this transaction. time_zone NULL is the partner''s. A new account owns it at once; an existing one must accept_membership() first, unless it is the one signed in. For trusted applications, which vouch for the address. 42501; P0002 no such code; PP005 the partner is suspended; 23505 the slug is taken; 0A000 confirm.';
+'Registers a customer under the partner whose registration code it is, with its owner, in this transaction. time_zone NULL is the partner''s. A new account owns it at once; an existing one must accept_membership() first, unless it is the one signed in. For trusted applications, which vouch for the address. 42501; P0002 no such code; PP005 the partner is suspended; 23505 the slug is taken.
+With confirm the owner''s address is not vouched for: nothing but an invitation is made, NULL is returned, and accept_invitation() completes the registration.';
 REVOKE ALL ON FUNCTION partner_portal.register_workspace(text, text, text, text, text, text, boolean) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.create_own_workspace(partner_id bigint, company_name text, slug text DEFAULT NULL,

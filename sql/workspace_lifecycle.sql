@@ -229,6 +229,7 @@ BEGIN
 	WHERE k.workspace_id = purge_workspace.workspace_id;
 	DELETE FROM partner_portal.staff s WHERE purge_workspace.workspace_id IN (s.workspace_id, s.partner_key);
 	DELETE FROM partner_portal.member m WHERE m.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.invitation i WHERE i.workspace_id = purge_workspace.workspace_id;
 	UPDATE partner_portal.workspace w
 	SET company_name = 'Purged workspace ' || w.workspace_id, slug = 'purged-' || w.workspace_id || '-' || left(md5(partner_portal.new_secret()), 8),
 		address = NULL, tax_id = NULL, suspended_reason = NULL, sso_enabled = false, notify_new_keys = false, notify_billing = false,

@@ -23,6 +23,8 @@ bool		pp_allow_drop = false;
 char	   *pp_workspace_url = NULL;
 char	   *pp_link_base_url = NULL;
 int			pp_invoice_grace = 3600;
+int			pp_invitation_lifetime = 14 * 24 * 60;
+int			pp_invitations_per_hour = 200;
 char	   *pp_smtp_url = NULL;
 char	   *pp_smtp_from = NULL;
 char	   *pp_secrets_file = NULL;
@@ -175,6 +177,16 @@ pp_define_settings(void)
 							"How long after the end of its period an invoice stays a draft.",
 							"Facts that come in meanwhile are billed on it; from then on a billing run finalizes it.",
 							&pp_invoice_grace, 3600, 0, 31 * SECS_PER_DAY, PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("partner_portal.invitation_lifetime",
+							"How long an invitation may be accepted.",
+							"Counted from when it was made or sent anew.",
+							&pp_invitation_lifetime, 14 * 24 * 60, 1, 366 * 24 * 60, PGC_SUSET, GUC_UNIT_MIN,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("partner_portal.invitations_per_hour",
+							"How many invitations and requests for access one account may send in an hour.",
+							"Sending anew counts; 0 allows none, -1 any number. The operator is not limited.",
+							&pp_invitations_per_hour, 200, -1, 1000000, PGC_SUSET, 0,
 							NULL, NULL, NULL);
 	define_delivery_settings();
 }

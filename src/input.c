@@ -22,10 +22,11 @@
 PG_FUNCTION_INFO_V1(partner_portal_calling_role);
 PG_FUNCTION_INFO_V1(partner_portal_checked_text);
 PG_FUNCTION_INFO_V1(partner_portal_new_secret);
+PG_FUNCTION_INFO_V1(partner_portal_new_token);
 PG_FUNCTION_INFO_V1(partner_portal_slug_of);
 
-/* 192 bits, a multiple of 3 bytes so that base64 needs no padding */
 #define SECRET_BYTES	24
+#define TOKEN_BYTES		32
 
 /* leaves room for a suffix in the 63 characters of a host name's label */
 #define SLUG_LENGTH		50
@@ -96,31 +97,52 @@ partner_portal_checked_text(PG_FUNCTION_ARGS)
 }
 
 /*
+ * random_text returns so many random bytes, at most TOKEN_BYTES, in base64 as
+ * it may stand in a URL, without padding.
+ */
+static text *
+random_text(int count)
+{
+	char		bytes[TOKEN_BYTES];
+	char		encoded[(TOKEN_BYTES + 2) / 3 * 4 + 1];
+	int			length;
+
+	if (!pg_strong_random(bytes, count))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random bytes")));
+	length = pg_b64_encode((const void *) bytes, count, encoded, sizeof(encoded) - 1);
+	if (length < 0)
+		elog(ERROR, "could not encode random bytes");
+	for (int i = 0; i < length; i++)
+	{
+		if (encoded[i] == '+')
+			encoded[i] = '-';
+		else if (encoded[i] == '/')
+			encoded[i] = '_';
+		else if (encoded[i] == '=')
+			length = i;
+	}
+	return cstring_to_text_with_len(encoded, length);
+}
+
+/*
  * partner_portal_new_secret returns 192 random bits as 32 characters that may
  * stand in a URL.
  */
 Datum
 partner_portal_new_secret(PG_FUNCTION_ARGS)
 {
-	char		bytes[SECRET_BYTES];
-	char		secret[SECRET_BYTES / 3 * 4 + 1];
-	int			length;
+	PG_RETURN_TEXT_P(random_text(SECRET_BYTES));
+}
 
-	if (!pg_strong_random(bytes, SECRET_BYTES))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random bytes")));
-	length = pg_b64_encode((const void *) bytes, SECRET_BYTES, secret, sizeof(secret) - 1);
-	if (length < 0)
-		elog(ERROR, "could not encode random bytes");
-	for (int i = 0; i < length; i++)
-	{
-		if (secret[i] == '+')
-			secret[i] = '-';
-		else if (secret[i] == '/')
-			secret[i] = '_';
-	}
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(secret, length));
+/*
+ * partner_portal_new_token returns 256 random bits as 43 such characters.
+ */
+Datum
+partner_portal_new_token(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(random_text(TOKEN_BYTES));
 }
 
 /*

@@ -41,6 +41,8 @@ extern bool pp_allow_drop;
 extern char *pp_workspace_url;
 extern char *pp_link_base_url;
 extern int	pp_invoice_grace;
+extern int	pp_invitation_lifetime;
+extern int	pp_invitations_per_hour;
 extern char *pp_smtp_url;
 extern char *pp_smtp_from;
 extern char *pp_secrets_file;

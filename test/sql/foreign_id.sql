@@ -26,6 +26,8 @@ CREATE FUNCTION pg_temp.sample(name text, type oid) RETURNS text LANGUAGE sql AS
 			WHEN type::regtype::text LIKE '%[]' THEN '''{}''' ELSE 'NULL' END
 		END || '::' || type::regtype::text
 $$;
+-- how many there are changes with every function
+\set QUIET on
 INSERT INTO try
 	SELECT person, f.oid, f.provolatile = 'v', foreign_id, format('SELECT count(*) FROM partner_portal.%I(%s) AS r WHERE NOT (r IS NULL) AND r::text NOT IN ('''', ''false'', ''{}'')', f.proname,
 		(SELECT string_agg(format('%I => %s', f.proargnames[i], CASE WHEN f.proargnames[i] IN ('workspace_id', 'partner_id') THEN foreign_id || '::bigint'
@@ -34,6 +36,7 @@ INSERT INTO try
 	FROM pg_proc f, unnest(ARRAY[1, 3, 6]::bigint[]) person, unnest(ARRAY[770002, 770004, 770005, 770099]::bigint[]) foreign_id
 	WHERE f.pronamespace = 'partner_portal'::regnamespace AND f.prokind = 'f' AND has_function_privilege('regress_app', f.oid, 'EXECUTE')
 	AND f.proargnames[1:f.pronargs] && ARRAY['workspace_id', 'partner_id'];
+\set QUIET off
 -- calls, and takes back what it did
 CREATE FUNCTION attempt(who bigint, call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -51,7 +54,9 @@ $$;
 GRANT ALL ON try TO regress_trusted;
 SET ROLE regress_trusted;
 BEGIN;
+\set QUIET on
 UPDATE try SET result = replace(attempt(who, call), id::text, 'N');
+\set QUIET off
 COMMIT;
 RESET ROLE;
 SELECT count(DISTINCT function) > 10 AS functions_tried, count(*) FILTER (WHERE result LIKE 'P0002%') > 30 AS refused FROM try;

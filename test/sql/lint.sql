@@ -28,9 +28,13 @@ INSERT INTO owner_view VALUES
 	('report_invoices', 'the same');
 -- SECURITY DEFINER functions that do not ask the gate or whether it is the operator
 CREATE TEMP TABLE ungated (name text, reason text);
+INSERT INTO ungated VALUES
+	('show_invitation', 'the token is the proof'),
+	('decline_invitation', 'the token is the proof');
 -- policies of another shape than the measured one
 CREATE TEMP TABLE other_policy (name text, reason text);
 INSERT INTO other_policy VALUES
+	('invitation.read', 'a partner''s staff does not learn which other partner a customer lets in'),
 	('currency.read', 'ISO 4217 is the same for everyone'),
 	('invoice.read', 'documents are the issuer''s, the payer''s and those of the partner of their time, who may differ'),
 	('invoice_line.read', 'as invoice'),
