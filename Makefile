@@ -160,4 +160,8 @@ print-%:
 reference:
 	test/check reference
 
-.PHONY: reference
+# Speed, as ratios to floors measured in the same run; BENCH_SCALE=0.1 is a quick look.
+bench:
+	test/bench/run
+
+.PHONY: reference bench
