@@ -80,6 +80,7 @@ SQL_PARTS = \
 	sql/panel.sql \
 	sql/report.sql \
 	sql/verify.sql \
+	sql/health.sql \
 	sql/enroll.sql \
 	sql/drop_guard.sql
 
@@ -91,6 +92,7 @@ REGRESS = \
 	permission \
 	restoring \
 	verify \
+	health \
 	drop_guard \
 	explain_access \
 	lint \
