@@ -228,6 +228,54 @@ SELECT demo.expect('a forged token is refused', :'LAST_ERROR_SQLSTATE' = '28000'
 SELECT count(*) AS keys_nobody_sees FROM partner_portal.security_key;
 SELECT demo.expect('nobody sees nothing', (SELECT count(*) FROM partner_portal.security_key) = 0) \g /dev/null
 
+\echo == 8. Nora prices her customers; the three months from the old system are billed, and everything after them will be.
+\echo
+BEGIN;
+SELECT partner_portal.login(:'nordlicht_token') \g /dev/null
+SELECT plan_id AS plan FROM partner_portal.create_price_plan(:nordlicht, 'Keys, falling', 'USD', 'graduated',
+	tiers => '[{"up_to": 50, "unit_price": 3.00}, {"up_to": null, "unit_price": 2.50}]') \gset
+SELECT * FROM partner_portal.rate(:plan, 64);
+COMMIT;
+\c - postgres
+SET client_min_messages = warning;
+-- only the operator dates a plan back; no grace, so that the last month is final at once
+SET partner_portal.invoice_grace = 0;
+UPDATE partner_portal.workspace SET billing_from = (SELECT min(period_start) FROM partner_portal.billing_period WHERE workspace_id = :delta) WHERE workspace_id = :delta;
+SELECT partner_portal.assign_price_plan(:delta, :plan, billing_from) FROM partner_portal.workspace WHERE workspace_id = :delta \g /dev/null
+CALL partner_portal.run_due_billing();
+CALL partner_portal.run_due_billing();
+\set ON_ERROR_STOP off
+UPDATE partner_portal.invoice SET total_minor = 1 WHERE workspace_id = :delta;
+\set ON_ERROR_STOP on
+SELECT demo.expect('not even a superuser changes a final invoice', :'LAST_ERROR_SQLSTATE' = 'PP003') \g /dev/null
+SELECT demo.expect('nothing is owed', count(*) = 0) FROM partner_portal.billing_health() \g /dev/null
+\c - demo_app
+SET client_min_messages = warning;
+\echo
+BEGIN;
+SELECT partner_portal.login(:'nordlicht_token') \g /dev/null
+SELECT invoice_id AS second FROM partner_portal.invoices WHERE workspace_id = :delta AND invoice_number = '2' \gset
+\echo Two keys of the second month never worked: a credit note. Then what Delta Freight has had by period, and its documents.
+\echo
+SELECT partner_portal.credit_invoice(:second, '[{"line": 1, "amount_minor": 500, "text": "two keys that never worked"}]', 'broken keys') \g /dev/null
+SELECT label, invoice_number AS number, keys_billed AS keys, total_minor, currency, status FROM partner_portal.billing_history(:delta);
+SELECT invoice_number AS number, document, keys_billed AS keys, total_minor, currency, status FROM partner_portal.invoices WHERE workspace_id = :delta ORDER BY invoice_id;
+SELECT demo.expect('48, 64 and 80 keys', array_agg(keys_billed ORDER BY invoice_number) = '{48,64,80}' AND array_agg(total_minor ORDER BY invoice_number) = '{14400,18500,22500}')
+FROM partner_portal.invoices WHERE workspace_id = :delta AND document = 'invoice' \g /dev/null
+\echo Her statement of the month that the second of them ended in:
+\echo
+SELECT company_name, currency, documents, invoice_numbers AS numbers, keys_billed AS keys, invoiced_minor AS invoiced, credited_minor AS credited, unpaid_minor AS unpaid
+FROM partner_portal.partner_statement(:nordlicht, (SELECT ((upper(period) - interval '1 second') AT TIME ZONE 'Europe/Berlin')::date
+	FROM partner_portal.invoices WHERE workspace_id = :delta AND invoice_number = '2'));
+SELECT demo.expect('what is unpaid, less the credit', unpaid = '{"USD": 54900}') FROM partner_portal.partner_summary() \g /dev/null
+\echo Dan asks why he pays 185.00. One query explains it: the bands, and the stretches behind them.
+\echo
+SELECT line, what, text, band, quantity, unit_price, amount FROM partner_portal.explain_invoice(:second) WHERE what <> 'stretch';
+SELECT kind, serial, active FROM partner_portal.explain_invoice(:second) WHERE what = 'stretch' ORDER BY serial LIMIT 3;
+SELECT demo.expect('64 keys are behind it', count(DISTINCT key_id) = 64) FROM partner_portal.explain_invoice(:second) \g /dev/null
+SELECT demo.expect('a page to print', page LIKE '<!DOCTYPE html>%Invoice 2%</html>') FROM partner_portal.invoice_html(:second) AS page \g /dev/null
+COMMIT;
+
 \c - postgres
 \pset tuples_only on
 SELECT format('%s facts checked, all as they should be.', last_value) FROM demo.fact;
