@@ -39,6 +39,10 @@ OBJS = \
 	src/mail_format.o \
 	src/delivery_address.o \
 	src/delivery_curl.o \
+	src/delivery_pool.o \
+	src/delivery_request.o \
+	src/delivery_answer.o \
+	src/delivery_relay.o \
 	src/delivery_queue.o \
 	src/delivery_engine.o
 
@@ -149,7 +153,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): src/partner_portal.h src/compat.h src/security_key.h src/delivery.h
+$(OBJS): src/partner_portal.h src/compat.h src/security_key.h src/delivery.h src/delivery_curl.h
 
 sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS) Makefile
 	cat $(SQL_PARTS) > $@

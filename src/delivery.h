@@ -25,10 +25,8 @@
 #define PP_SLOTS				64
 #define PP_SLOTS_PER_DESTINATION 4
 
-/* What a transfer may take, in milliseconds. */
-#define PP_CONNECT_TIMEOUT		5000
-#define PP_HTTP_TIMEOUT			15000
-#define PP_SMTP_TIMEOUT			60000
+/* A mail may take so many times what a webhook may. */
+#define PP_MAIL_PATIENCE		4
 
 /* Caps in bytes: what is read of an answer, and what may be sent. */
 #define PP_ANSWER_MAX			(64 * 1024)
@@ -79,6 +77,10 @@ typedef struct PpTransfer
 	size_t		sent;
 	size_t		received;
 	int			last_reply;		/* SMTP */
+	int			replies;		/* SMTP: whole ones */
+	int64		give_up;		/* SMTP: when to cut the connection, in ms */
+	bool		opened;			/* it has a connection of its own */
+	bool		cut;			/* we cut the connection, for want of an answer */
 	bool		in_clear;		/* plain text: allowed addresses only */
 	bool		data_begun;		/* SMTP: 354 was seen */
 	bool		blocked;		/* the address guard said no */
@@ -126,7 +128,24 @@ extern void pp_network_run(PpNetwork *network);
 extern PpTransfer *pp_network_finished(PpNetwork *network);
 extern PpTransfer *pp_network_abort(PpNetwork *network);
 extern long pp_network_timeout(PpNetwork *network);
-extern int	pp_network_in_flight(PpNetwork *network);
+
+extern void pp_network_cut(PpTransfer *transfer);
+extern int64 pp_network_date(const char *text);
+
+/* in delivery_answer.c: what peers answer, and what it means */
+typedef enum PpEnd
+{
+	PP_END_WELL,
+	PP_END_BEFORE,				/* no connection, greeting, TLS or login */
+	PP_END_BADLY,
+	PP_END_CUT_SHORT,			/* we read no more of the answer */
+	PP_END_STARVED				/* we lack memory */
+} PpEnd;
+
+extern size_t pp_answer_body(char *data, size_t size, size_t count, void *arg);
+extern size_t pp_answer_header(char *data, size_t size, size_t count, void *arg);
+extern size_t pp_answer_wants(char *into, size_t size, size_t count, void *arg);
+extern void pp_answer_judge(PpTransfer *transfer, PpEnd end, const char *reason);
 
 extern PpTransfer *pp_transfer_new(void);
 extern void pp_transfer_free(PpTransfer *transfer);
@@ -165,12 +184,16 @@ extern bool pp_webhook_secret(const char *nonce, int key_version, int version,
 extern void pp_webhook_sign(StringInfo into, const unsigned char *secret, const char *message_id,
 							int64 timestamp, const char *body, size_t body_length);
 
+/* in delivery_relay.c */
+extern void pp_relay_read(PpRelay *relay);
+
 /* in delivery_queue.c: claim and record, inside a transaction */
 typedef struct PpClaim
 {
 	int			token;			/* of the engine: fences its leases */
 	int			wanted;
 	int64		cursor;			/* destinations after this one */
+	int64		upto;			/* and up to this one */
 	int			destination_count;	/* what is under way, by destination */
 	int64		destinations[PP_SLOTS + 1];
 	int			in_flight[PP_SLOTS + 1];
@@ -193,6 +216,14 @@ typedef enum PpEngineEnd
 	PP_ENGINE_GONE				/* the extension is no longer there */
 } PpEngineEnd;
 
-extern PpEngineEnd pp_engine_run(bool worker, int64 max_rows);
+typedef enum PpChannel
+{
+	PP_MAIL,
+	PP_WEBHOOKS
+} PpChannel;
+
+#define PP_CHANNELS		2
+
+extern PpEngineEnd pp_engine_run(bool worker, PpChannel channel, int64 *max_rows);
 
 #endif							/* PP_DELIVERY_H */

@@ -3,13 +3,15 @@
  * delivery_curl.c
  *		The network: HTTP and SMTP transfers by libcurl, many at once.
  *
- * The only file that knows libcurl.  Its sockets live in a private epoll set,
- * whose descriptor is one readable event of the engine's wait set; so there is
- * one place to wait, and latch, interrupts and postmaster death are heard there.
+ * libcurl's sockets live in a private epoll set, whose descriptor is one
+ * readable event of the engine's wait set; so there is one place to wait, and
+ * latch, interrupts and postmaster death are heard there.
  *
- * A pool is one multi handle with its connections.  A new configuration opens
- * new pools and lets the old ones run dry, so that no mail that demands TLS
- * ever meets a connection that was opened without.
+ * In SMTP libcurl blocks the calling thread at two points, for up to two
+ * minutes: for the verdict on a mail, and for the answer to the QUIT before it
+ * closes a connection.  So mail has an engine of its own, which sends one after
+ * the other over one connection, and a connection on which the relay fell
+ * silent is cut by us; libcurl asks us once a second.
  *
  * Nothing in this file allocates from a memory context or raises an error: a
  * longjmp through libcurl would leave it unusable.  Signals are blocked while
@@ -19,294 +21,13 @@
  */
 #include "postgres.h"
 
-#include <curl/curl.h>
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "delivery.h"
+#include "delivery_curl.h"
 #include "partner_portal.h"
 
-#if LIBCURL_VERSION_NUM < 0x075700
-#error "partner_portal needs libcurl 7.87 or newer"
-#endif
-
-#define POOLS		8
-#define EVENTS		64
-
-typedef enum PoolKind
-{
-	POOL_FREE,
-	POOL_WEBHOOK,
-	POOL_MAIL,
-	POOL_RETIRED
-} PoolKind;
-
-typedef struct Pool
-{
-	PoolKind	kind;
-	CURLM	   *multi;
-	int64		deadline;		/* of libcurl's timer, in ms; -1 is none */
-	int			in_flight;
-	int			index;
-	struct PpNetwork *network;
-} Pool;
-
-struct PpNetwork
-{
-	int			epoll;
-	Pool		pools[POOLS];
-	PpRelay		relay;
-	char	   *ca_file;
-	char	   *allowed_list;
-	PpAllowed  *allowed;
-	int			allowed_count;
-	PpTransfer *flying;			/* doubly used: list of all under way */
-	PpTransfer *finished;
-	PpTransfer **finished_tail;
-};
-
 static bool curl_ready = false;
-
-/*
- * now_ms reads a clock that never goes back.
- */
-static int64
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/*
- * socket_changed keeps the epoll set in step with libcurl's sockets.
- */
-static int
-socket_changed(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket)
-{
-	Pool	   *pool = arg;
-	struct epoll_event event;
-
-	memset(&event, 0, sizeof(event));
-	event.data.u64 = ((uint64) pool->index << 32) | (uint32) fd;
-	if (what == CURL_POLL_REMOVE)
-	{
-		(void) epoll_ctl(pool->network->epoll, EPOLL_CTL_DEL, fd, &event);
-		return 0;
-	}
-	if (what & CURL_POLL_IN)
-		event.events |= EPOLLIN;
-	if (what & CURL_POLL_OUT)
-		event.events |= EPOLLOUT;
-	if (epoll_ctl(pool->network->epoll, EPOLL_CTL_MOD, fd, &event) != 0 &&
-		errno == ENOENT)
-		(void) epoll_ctl(pool->network->epoll, EPOLL_CTL_ADD, fd, &event);
-	return 0;
-}
-
-/*
- * timer_changed remembers when libcurl wants to be called.
- */
-static int
-timer_changed(CURLM *multi, long timeout, void *arg)
-{
-	((Pool *) arg)->deadline = timeout < 0 ? -1 : now_ms() + timeout;
-	return 0;
-}
-
-/*
- * open_socket is the guard: it sees the address that is about to be connected.
- */
-static curl_socket_t
-open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
-{
-	PpTransfer *transfer = arg;
-	Pool	   *pool = NULL;
-	PpNetwork  *network;
-	bool		listed;
-	int			fd;
-
-	curl_easy_getinfo((CURL *) transfer->handle, CURLINFO_PRIVATE, (char **) &pool);
-	network = pool->network;
-	listed = pp_address_listed(&address->addr, network->allowed, network->allowed_count);
-	if (!listed && (transfer->in_clear ||
-					(!transfer->mail && !pp_address_public(&address->addr))))
-	{
-		transfer->blocked = true;
-		return CURL_SOCKET_BAD;
-	}
-	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
-		transfer->starved = true;
-	return fd < 0 ? CURL_SOCKET_BAD : fd;
-}
-
-/*
- * take_answer counts an answer's body, which nobody reads, up to its cap.
- */
-static size_t
-take_answer(char *data, size_t size, size_t count, void *arg)
-{
-	PpTransfer *transfer = arg;
-
-	transfer->received += size * count;
-	return transfer->received > PP_ANSWER_MAX ? 0 : size * count;
-}
-
-/*
- * take_header reads SMTP replies and the few headers that matter, up to the cap.
- */
-static size_t
-take_header(char *data, size_t size, size_t count, void *arg)
-{
-	PpTransfer *transfer = arg;
-	size_t		length = size * count;
-	static const char retry_after[] = "retry-after:";
-
-	transfer->received += length;
-	if (transfer->received > PP_ANSWER_MAX)
-		return 0;
-	if (transfer->mail)
-	{
-		if (length >= 3 && data[0] >= '2' && data[0] <= '5')
-		{
-			transfer->last_reply = (data[0] - '0') * 100 + (data[1] - '0') * 10 + (data[2] - '0');
-			if (transfer->last_reply == 354)
-				transfer->data_begun = true;
-		}
-	}
-	else if (length > sizeof(retry_after) &&
-			 pg_strncasecmp(data, retry_after, sizeof(retry_after) - 1) == 0)
-	{
-		char		value[64];
-		size_t		skip = sizeof(retry_after) - 1;
-		size_t		take;
-		time_t		when;
-
-		while (skip < length && data[skip] == ' ')
-			skip++;
-		take = Min(length - skip, sizeof(value) - 1);
-		memcpy(value, data + skip, take);
-		value[take] = '\0';
-		if (value[0] >= '0' && value[0] <= '9')
-			transfer->retry_after = (int) Min(strtol(value, NULL, 10), 86400);
-		else if ((when = curl_getdate(value, NULL)) > 0 && when > time(NULL))
-			transfer->retry_after = (int) Min(when - time(NULL), 86400);
-	}
-	return length;
-}
-
-/*
- * give_body hands a mail to libcurl.
- */
-static size_t
-give_body(char *into, size_t size, size_t count, void *arg)
-{
-	PpTransfer *transfer = arg;
-	size_t		take = Min(size * count, transfer->body_length - transfer->sent);
-
-	memcpy(into, transfer->body + transfer->sent, take);
-	transfer->sent += take;
-	return take;
-}
-
-/*
- * open_pool makes a multi handle of a kind; NULL without memory or room.
- */
-static Pool *
-open_pool(PpNetwork *network, PoolKind kind)
-{
-	for (int i = 0; i < POOLS; i++)
-	{
-		Pool	   *pool = &network->pools[i];
-
-		if (pool->kind != POOL_FREE)
-			continue;
-		pool->multi = curl_multi_init();
-		if (pool->multi == NULL)
-			return NULL;
-		pool->kind = kind;
-		pool->deadline = -1;
-		pool->in_flight = 0;
-		pool->index = i;
-		pool->network = network;
-		curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, socket_changed);
-		curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
-		curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, timer_changed);
-		curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
-		curl_multi_setopt(pool->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
-		curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, (long) PP_SLOTS);
-		return pool;
-	}
-	return NULL;
-}
-
-/*
- * close_pool frees a pool and closes its connections.
- */
-static void
-close_pool(Pool *pool)
-{
-	if (pool->kind == POOL_FREE)
-		return;
-	curl_multi_cleanup(pool->multi);
-	pool->kind = POOL_FREE;
-}
-
-/*
- * find_pool returns the pool in use for a kind, opening it if need be.
- */
-static Pool *
-find_pool(PpNetwork *network, PoolKind kind)
-{
-	for (int i = 0; i < POOLS; i++)
-		if (network->pools[i].kind == kind)
-			return &network->pools[i];
-	return open_pool(network, kind);
-}
-
-/*
- * retire lets the pools of a kind run dry.
- */
-static void
-retire(PpNetwork *network, PoolKind kind)
-{
-	for (int i = 0; i < POOLS; i++)
-	{
-		Pool	   *pool = &network->pools[i];
-
-		if (pool->kind != kind)
-			continue;
-		if (pool->in_flight == 0)
-			close_pool(pool);
-		else
-			pool->kind = POOL_RETIRED;
-	}
-}
-
-/*
- * block_signals and restore_signals keep our handlers out of libcurl's threads.
- */
-static void
-block_signals(sigset_t *saved)
-{
-	sigset_t	all;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, saved);
-}
-
-static void
-restore_signals(const sigset_t *saved)
-{
-	pthread_sigmask(SIG_SETMASK, saved, NULL);
-}
 
 /*
  * pp_network_open prepares libcurl in this process (never in the postmaster)
@@ -378,102 +99,14 @@ pp_network_configure(PpNetwork *network, const PpRelay *relay,
 		network->allowed_list = list;
 		network->ca_file = file;
 	}
-	block_signals(&saved);
+	pp_block_signals(&saved);
 	if (anew)
-		retire(network, POOL_WEBHOOK);
+		pp_pool_retire(network, POOL_WEBHOOK);
 	if (anew || memcmp(&network->relay, relay, sizeof(PpRelay)) != 0)
-		retire(network, POOL_MAIL);
-	restore_signals(&saved);
+		pp_pool_retire(network, POOL_MAIL);
+	pp_restore_signals(&saved);
 	network->relay = *relay;
 	return true;
-}
-
-/*
- * set_webhook sets what a webhook needs.
- */
-static bool
-set_webhook(CURL *easy, PpTransfer *transfer)
-{
-	struct curl_slist *headers = NULL;
-
-	for (int i = 0; i < lengthof(transfer->headers) && transfer->headers[i] != NULL; i++)
-	{
-		struct curl_slist *longer = curl_slist_append(headers, transfer->headers[i]);
-
-		if (longer == NULL)
-		{
-			curl_slist_free_all(headers);
-			return false;
-		}
-		headers = longer;
-	}
-	transfer->lists[0] = headers;
-	transfer->in_clear = pg_strncasecmp(transfer->url, "http:", 5) == 0;
-
-	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) transfer->body_length) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->body) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) PP_HTTP_TIMEOUT) == CURLE_OK;
-}
-
-/*
- * set_mail sets what a mail needs.  A password is never sent in clear.
- */
-static bool
-set_mail(CURL *easy, PpTransfer *transfer, const PpRelay *relay)
-{
-	struct curl_slist *recipients = curl_slist_append(NULL, transfer->recipient);
-	bool		implicit_tls = strncmp(relay->url, "smtps:", 6) == 0;
-
-	if (recipients == NULL)
-		return false;
-	transfer->lists[0] = recipients;
-	transfer->in_clear = !implicit_tls && relay->in_clear && relay->user[0] == '\0';
-
-	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "smtp,smtps") == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_USE_SSL,
-						 (long) (transfer->in_clear ? CURLUSESSL_NONE : CURLUSESSL_ALL)) == CURLE_OK &&
-		(relay->user[0] == '\0' ||
-		 (curl_easy_setopt(easy, CURLOPT_USERNAME, relay->user) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_PASSWORD, relay->password) == CURLE_OK)) &&
-		curl_easy_setopt(easy, CURLOPT_MAIL_FROM, transfer->sender) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_MAIL_RCPT, recipients) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_READFUNCTION, give_body) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_READDATA, transfer) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) transfer->body_length) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) PP_SMTP_TIMEOUT) == CURLE_OK;
-}
-
-/*
- * set_common sets what both need.  No signal, no wait for a resolver's thread,
- * no proxy from the environment, TLS always verified.
- */
-static bool
-set_common(CURL *easy, PpTransfer *transfer, Pool *pool, const char *ca_file)
-{
-	return curl_easy_setopt(easy, CURLOPT_URL, transfer->url) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_PRIVATE, pool) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2) == CURLE_OK &&
-		(ca_file[0] == '\0' || curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) == CURLE_OK) &&
-		curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) PP_CONNECT_TIMEOUT) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, 300L) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_answer) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->curl_error) == CURLE_OK;
 }
 
 /*
@@ -490,37 +123,37 @@ let_go(PpTransfer *transfer)
 }
 
 /*
- * pp_network_add begins a transfer.  False if it cannot be begun; then its
- * outcome and error say why, and it is the caller's again.
+ * begin begins a transfer.  False if it cannot be begun; then its outcome and
+ * error say why.
  */
-bool
-pp_network_add(PpNetwork *network, PpTransfer *transfer)
+static bool
+begin(PpNetwork *network, PpTransfer *transfer)
 {
 	Pool	   *pool;
 	CURL	   *easy = NULL;
 	sigset_t	saved;
 	bool		ok;
 
-	block_signals(&saved);
-	pool = find_pool(network, transfer->mail ? POOL_MAIL : POOL_WEBHOOK);
+	pp_block_signals(&saved);
+	pool = pp_pool_find(network, transfer->mail ? POOL_MAIL : POOL_WEBHOOK);
 	if (pool != NULL)
 		easy = curl_easy_init();
 	if (easy == NULL)
 	{
-		restore_signals(&saved);
+		pp_restore_signals(&saved);
 		transfer->outcome = PP_ABORTED;
 		strlcpy(transfer->error, "out of memory", sizeof(transfer->error));
 		return false;
 	}
 	transfer->handle = easy;
 	transfer->pool = pool->index;
-	ok = set_common(easy, transfer, pool, network->ca_file) &&
-		(transfer->mail ? set_mail(easy, transfer, &network->relay) : set_webhook(easy, transfer));
+	ok = pp_request_prepare(easy, transfer, pool);
 	if (ok)
 		ok = curl_multi_add_handle(pool->multi, easy) == CURLM_OK;
 	if (ok)
 	{
 		pool->in_flight++;
+		network->mails += transfer->mail ? 1 : 0;
 		transfer->next = network->flying;
 		network->flying = transfer;
 	}
@@ -530,53 +163,67 @@ pp_network_add(PpNetwork *network, PpTransfer *transfer)
 		transfer->outcome = PP_REFUSED;
 		strlcpy(transfer->error, "the message cannot be handed to libcurl", sizeof(transfer->error));
 	}
-	restore_signals(&saved);
+	pp_restore_signals(&saved);
 	return ok;
 }
 
 /*
- * judge_webhook decides what the end of an HTTP transfer means.
+ * pp_network_add begins a transfer, or lets a mail wait for the one under way.
+ * False if it cannot be begun; then it is the caller's again.
+ */
+bool
+pp_network_add(PpNetwork *network, PpTransfer *transfer)
+{
+	if (transfer->mail && network->mails > 0)
+	{
+		transfer->next = network->waiting;
+		network->waiting = transfer;
+		return true;
+	}
+	return begin(network, transfer);
+}
+
+/*
+ * finish puts a transfer among the finished ones.
  */
 static void
-judge_webhook(PpTransfer *transfer, CURLcode result)
+finish(PpNetwork *network, PpTransfer *transfer)
 {
-	if (transfer->code >= 200 && transfer->code < 300 &&
-		(result == CURLE_OK || result == CURLE_WRITE_ERROR))
-		transfer->outcome = PP_DELIVERED;
-	else if (transfer->code == 410)
-		transfer->outcome = PP_GONE;
-	else
-		transfer->outcome = PP_RETRY;
+	transfer->next = NULL;
+	*network->finished_tail = transfer;
+	network->finished_tail = &transfer->next;
+}
 
-	if (transfer->outcome != PP_DELIVERED)
+/*
+ * begin_waiting begins the next mail when none is under way.
+ */
+static void
+begin_waiting(PpNetwork *network)
+{
+	while (network->waiting != NULL && network->mails == 0)
 	{
-		if (result == CURLE_OK)
-			snprintf(transfer->error, sizeof(transfer->error), "HTTP status %d%s", transfer->code,
-					 transfer->code >= 300 && transfer->code < 400 ? ", redirects are not followed" : "");
-		else
-			strlcpy(transfer->error, curl_easy_strerror(result), sizeof(transfer->error));
+		PpTransfer *transfer = network->waiting;
+
+		network->waiting = transfer->next;
+		if (!begin(network, transfer))
+			finish(network, transfer);
 	}
 }
 
 /*
- * judge_mail decides what the end of an SMTP transfer means.  Nearly every
- * failure is the same code of libcurl; the phase and the last reply tell them
- * apart.
+ * end_of says in our words how libcurl ended a transfer.
  */
-static void
-judge_mail(PpTransfer *transfer, CURLcode result)
+static PpEnd
+end_of(CURLcode result)
 {
-	int			class = transfer->last_reply / 100;
-	bool		of_sender = strncmp(transfer->curl_error, "MAIL failed", 11) == 0;
-
-	transfer->code = transfer->last_reply;
-	if (result == CURLE_OK)
-	{
-		transfer->outcome = PP_DELIVERED;
-		return;
-	}
 	switch (result)
 	{
+		case CURLE_OK:
+			return PP_END_WELL;
+		case CURLE_WRITE_ERROR:
+			return PP_END_CUT_SHORT;
+		case CURLE_OUT_OF_MEMORY:
+			return PP_END_STARVED;
 		case CURLE_USE_SSL_FAILED:
 		case CURLE_LOGIN_DENIED:
 		case CURLE_SSL_CONNECT_ERROR:
@@ -591,29 +238,14 @@ judge_mail(PpTransfer *transfer, CURLcode result)
 		case CURLE_REMOTE_ACCESS_DENIED:
 		case CURLE_UNSUPPORTED_PROTOCOL:
 		case CURLE_URL_MALFORMAT:
-			transfer->outcome = PP_CONFIGURATION;
-			break;
+			return PP_END_BEFORE;
 		default:
-			if (transfer->last_reply == 354)
-				transfer->outcome = PP_AMBIGUOUS;
-			else if (class == 5 && of_sender && transfer->last_reply != 552)
-				transfer->outcome = PP_CONFIGURATION;
-			else if (class == 5)
-				transfer->outcome = PP_REFUSED;
-			else if (transfer->last_reply == 0)
-				transfer->outcome = PP_CONFIGURATION;	/* never greeted */
-			else
-				transfer->outcome = PP_RETRY;
+			return PP_END_BADLY;
 	}
-	if (class == 4 || class == 5)
-		snprintf(transfer->error, sizeof(transfer->error), "SMTP reply %d%s", transfer->last_reply,
-				 of_sender ? " to MAIL" : transfer->data_begun ? " to DATA" : "");
-	else
-		strlcpy(transfer->error, curl_easy_strerror(result), sizeof(transfer->error));
 }
 
 /*
- * judge fills in how a transfer ended.
+ * judge notes what libcurl knows of a finished transfer and has it judged.
  */
 static void
 judge(PpTransfer *transfer, CURLcode result)
@@ -626,22 +258,7 @@ judge(PpTransfer *transfer, CURLcode result)
 		strlcpy(transfer->remote_ip, ip, sizeof(transfer->remote_ip));
 	if (!transfer->mail && curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &code) == CURLE_OK)
 		transfer->code = (int) code;
-
-	if (result != CURLE_OK && (transfer->starved || result == CURLE_OUT_OF_MEMORY))
-	{
-		transfer->outcome = PP_ABORTED;
-		strlcpy(transfer->error, "no file descriptor or memory for a connection", sizeof(transfer->error));
-	}
-	else if (result != CURLE_OK && transfer->blocked)
-	{
-		transfer->outcome = transfer->mail ? PP_CONFIGURATION : PP_RETRY;
-		snprintf(transfer->error, sizeof(transfer->error), "the address is not allowed%s",
-				 transfer->in_clear ? " in clear" : "");
-	}
-	else if (transfer->mail)
-		judge_mail(transfer, result);
-	else
-		judge_webhook(transfer, result);
+	pp_answer_judge(transfer, end_of(result), curl_easy_strerror(result));
 }
 
 /*
@@ -698,11 +315,36 @@ collect(PpNetwork *network, Pool *pool)
 		let_go(transfer);
 		unlink_flying(network, transfer);
 		pool->in_flight--;
-		*network->finished_tail = transfer;
-		network->finished_tail = &transfer->next;
+		network->mails -= transfer->mail ? 1 : 0;
+		finish(network, transfer);
 	}
 	if (pool->kind == POOL_RETIRED && pool->in_flight == 0)
-		close_pool(pool);
+		pp_pool_close(pool);
+}
+
+/*
+ * pp_network_date reads a date of HTTP, as seconds since 1970; -1 is none.
+ */
+int64
+pp_network_date(const char *text)
+{
+	return (int64) curl_getdate(text, NULL);
+}
+
+/*
+ * give_up cuts the connections of mails whose relay fell silent.
+ */
+static void
+give_up(PpNetwork *network)
+{
+	for (PpTransfer *transfer = network->flying; transfer != NULL; transfer = transfer->next)
+	{
+		if (transfer->mail && !transfer->cut && pp_request_silent(transfer))
+		{
+			transfer->cut = true;
+			pp_network_cut(transfer);
+		}
+	}
 }
 
 /*
@@ -716,7 +358,8 @@ pp_network_run(PpNetwork *network)
 	int			running;
 	int			count;
 
-	block_signals(&saved);
+	pp_block_signals(&saved);
+	give_up(network);
 	count = epoll_wait(network->epoll, events, EVENTS, 0);
 	for (int i = 0; i < count; i++)
 	{
@@ -740,14 +383,22 @@ pp_network_run(PpNetwork *network)
 
 		if (pool->kind == POOL_FREE)
 			continue;
-		if (pool->deadline >= 0 && pool->deadline <= now_ms())
+		if (pool->deadline >= 0 && pool->deadline <= pp_now_ms())
 		{
-			pool->deadline = -1;
+			long		timeout = -1;
+
+			/*
+			 * Asked an instant too early, libcurl does nothing and thinks that
+			 * its timer still runs; so ask for it.
+			 */
 			curl_multi_socket_action(pool->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+			curl_multi_timeout(pool->multi, &timeout);
+			(void) pp_pool_timer(pool->multi, timeout, pool);
 		}
 		collect(network, pool);
 	}
-	restore_signals(&saved);
+	begin_waiting(network);
+	pp_restore_signals(&saved);
 }
 
 /*
@@ -775,7 +426,10 @@ pp_network_abort(PpNetwork *network)
 	PpTransfer *all = network->flying;
 	sigset_t	saved;
 
-	block_signals(&saved);
+	pp_block_signals(&saved);
+	for (int i = 0; i < POOLS; i++)
+		if (network->pools[i].kind != POOL_FREE)
+			pp_pool_cut_all(&network->pools[i]);
 	for (PpTransfer *transfer = all; transfer != NULL; transfer = transfer->next)
 	{
 		Pool	   *pool = &network->pools[transfer->pool];
@@ -787,7 +441,18 @@ pp_network_abort(PpNetwork *network)
 		strlcpy(transfer->error, "delivery was stopped", sizeof(transfer->error));
 	}
 	network->flying = NULL;
-	restore_signals(&saved);
+	network->mails = 0;
+	while (network->waiting != NULL)
+	{
+		PpTransfer *transfer = network->waiting;
+
+		network->waiting = transfer->next;
+		transfer->outcome = PP_ABORTED;
+		strlcpy(transfer->error, "delivery was stopped", sizeof(transfer->error));
+		transfer->next = all;
+		all = transfer;
+	}
+	pp_restore_signals(&saved);
 	return all;
 }
 
@@ -808,21 +473,7 @@ pp_network_timeout(PpNetwork *network)
 			(least < 0 || pool->deadline < least))
 			least = pool->deadline;
 	}
-	return least < 0 ? -1 : (long) Max(0, least - now_ms());
-}
-
-/*
- * pp_network_in_flight counts the transfers under way.
- */
-int
-pp_network_in_flight(PpNetwork *network)
-{
-	int			count = 0;
-
-	for (int i = 0; i < POOLS; i++)
-		if (network->pools[i].kind != POOL_FREE)
-			count += network->pools[i].in_flight;
-	return count;
+	return least < 0 ? -1 : (long) Max(0, least - pp_now_ms());
 }
 
 /*
@@ -846,10 +497,10 @@ pp_network_close(PpNetwork *network)
 			lists[i] = next;
 		}
 	}
-	block_signals(&saved);
+	pp_block_signals(&saved);
 	for (int i = 0; i < POOLS; i++)
-		close_pool(&network->pools[i]);
-	restore_signals(&saved);
+		pp_pool_close(&network->pools[i]);
+	pp_restore_signals(&saved);
 	close(network->epoll);
 	free(network->allowed);
 	free(network->allowed_list);

@@ -6,7 +6,8 @@
  * A turn is one short transaction that records what has ended and claims what
  * is due; between turns the network works and no transaction has a snapshot,
  * a lock or an id.  The window rolls: slots are refilled as they fall free, so
- * a slow peer holds up nobody but itself.
+ * a slow peer holds up nobody but itself.  Mail and webhooks have engines of
+ * their own, since libcurl blocks while a relay ponders; see delivery_curl.c.
  *
  * The worker and CALL deliver_notifications() run the same loop.  An engine is
  * known by a number, which stands in its leases and is locked (an advisory
@@ -51,6 +52,7 @@
 typedef struct Engine
 {
 	bool		worker;
+	PpChannel	channel;
 	int			token;			/* 0 until numbered */
 	PpNetwork  *network;
 	WaitEventSet *events;
@@ -200,59 +202,6 @@ free_list(PpTransfer **list)
 }
 
 /*
- * read_relay reads the relay's settings.  Without a relay, or with settings
- * that make no sense, url is empty and mail waits.
- */
-static void
-read_relay(PpRelay *relay)
-{
-	const char *url = pp_smtp_url;
-	const char *rest;
-	bool		tls;
-	int			port;
-	size_t		length;
-	const char *bad;
-	PpAllowed  *allowed;
-	int			count;
-
-	memset(relay, 0, sizeof(*relay));
-	if (url == NULL || url[0] == '\0')
-		return;
-	tls = strncmp(url, "smtps://", 8) == 0;
-	rest = url + (tls ? 8 : 7);
-	port = tls ? 465 : 25;
-	if (*rest == '[')
-	{
-		rest++;
-		length = strcspn(rest, "]");
-	}
-	else
-		length = strcspn(rest, ":/");
-	if (length == 0 || length >= sizeof(relay->host))
-		return;
-	memcpy(relay->host, rest, length);
-	rest += length + (rest[length] == ']' ? 1 : 0);
-	if (*rest == ':')
-		port = atoi(rest + 1);
-
-	if (!pp_mail_parse_sender(pp_smtp_from, relay->sender, sizeof(relay->sender),
-							  relay->sender_name, sizeof(relay->sender_name)))
-	{
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("mail waits: partner_portal.smtp_from is not a mail address")));
-		return;
-	}
-	pp_secret_relay(relay->host, relay->user, sizeof(relay->user),
-					relay->password, sizeof(relay->password));
-	allowed = pp_parse_allowed(pp_allow_cidr, &count, &bad);
-	relay->in_clear = pp_host_listed(relay->host, port, allowed, count);
-	free(allowed);
-	snprintf(relay->url, sizeof(relay->url), strchr(relay->host, ':') ? "%s[%s]:%d/%s" : "%s%s:%d/%s",
-			 tls ? "smtps://" : "smtp://", relay->host, port, strrchr(relay->sender, '@') + 1);
-}
-
-/*
  * configure takes the settings as they are now.
  */
 static void
@@ -260,7 +209,7 @@ configure(Engine *engine)
 {
 	if (engine->configured)
 		return;
-	read_relay(&engine->relay);
+	pp_relay_read(&engine->relay);
 	if (!pp_network_configure(engine->network, &engine->relay, pp_ca_file, pp_allow_cidr))
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -349,16 +298,22 @@ static void
 claim(Engine *engine)
 {
 	int			room = (int) Min(PP_SLOTS - engine->slot_count, engine->left);
-	int64		cursor = engine->cursor;
+	int64		least = engine->channel == PP_MAIL ? PP_MAIL_DESTINATION - 1 : PP_MAIL_DESTINATION;
+	int64		cursor = Max(engine->cursor, least);
 
+	if (engine->channel == PP_MAIL && engine->relay.url[0] == '\0')
+	{
+		engine->hungry = false;
+		return;
+	}
 	for (int pass = 0; pass < 2 && room > 0; pass++)
 	{
 		PpClaim		request = {0};
 
 		request.token = engine->token;
 		request.wanted = room;
-		request.cursor = pass == 0 ? cursor : -1;
-		request.last_destination = -1;
+		request.cursor = pass == 0 ? cursor : least;
+		request.upto = engine->channel == PP_MAIL ? PP_MAIL_DESTINATION : PG_INT64_MAX;
 		for (int i = 0; i < engine->slot_count; i++)
 		{
 			int			j = 0;
@@ -383,15 +338,10 @@ claim(Engine *engine)
 				request.in_flight[j]++;
 			}
 		}
-		if (engine->relay.url[0] == '\0')
-		{
-			request.destinations[request.destination_count] = PP_MAIL_DESTINATION;
-			request.in_flight[request.destination_count++] = PG_INT16_MAX;
-		}
 		pp_queue_claim(&request, &engine->relay, &engine->claimed);
 		room -= request.claimed;
-		engine->cursor = room == 0 ? request.last_destination : -1;
-		if (cursor < 0)
+		engine->cursor = room == 0 ? request.last_destination : least;
+		if (cursor == least)
 			break;
 	}
 	engine->hungry = room == 0;
@@ -603,17 +553,19 @@ loop(Engine *engine)
 }
 
 /*
- * pp_engine_run delivers: in the worker until it is told to stop, in a
- * procedure until nothing is due or max_rows have been tried.
+ * pp_engine_run delivers what goes by one channel: in the worker until it is
+ * told to stop, in a procedure until nothing is due or *max_rows have been
+ * tried; it takes those off.
  */
 PpEngineEnd
-pp_engine_run(bool worker, int64 max_rows)
+pp_engine_run(bool worker, PpChannel channel, int64 *max_rows)
 {
 	Engine	   *engine = MemoryContextAllocZero(TopMemoryContext, sizeof(Engine));
 	PpEngineEnd end = PP_ENGINE_DONE;
 
 	engine->worker = worker;
-	engine->left = worker ? PG_INT64_MAX : max_rows;
+	engine->channel = channel;
+	engine->left = worker ? PG_INT64_MAX : *max_rows;
 	engine->cursor = -1;
 	engine->hungry = true;
 	PG_TRY();
@@ -628,6 +580,8 @@ pp_engine_run(bool worker, int64 max_rows)
 		AddWaitEventToSet(engine->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 		AddWaitEventToSet(engine->events, WL_SOCKET_READABLE, pp_network_fd(engine->network), NULL, NULL);
 		end = loop(engine);
+		if (!worker)
+			*max_rows = engine->left;
 	}
 	PG_FINALLY();
 	{
@@ -659,7 +613,7 @@ partner_portal_deliver_notifications(PG_FUNCTION_ARGS)
 {
 	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext) &&
 						   !((CallContext *) fcinfo->context)->atomic);
-	int32		max_rows = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
+	int64		max_rows = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
 
 	if (max_rows < 1)
 		ereport(ERROR,
@@ -679,7 +633,8 @@ partner_portal_deliver_notifications(PG_FUNCTION_ARGS)
 	}
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	(void) pp_engine_run(false, max_rows);
+	if (pp_engine_run(false, PP_WEBHOOKS, &max_rows) == PP_ENGINE_DONE && max_rows > 0)
+		(void) pp_engine_run(false, PP_MAIL, &max_rows);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

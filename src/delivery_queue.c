@@ -28,7 +28,7 @@
 #include "delivery.h"
 #include "partner_portal.h"
 
-#define LEASE_SECONDS	120
+#define LEASE_SECONDS	180		/* the longest mail, and a minute to record it */
 
 /* Columns of a claim. */
 enum
@@ -55,11 +55,11 @@ enum
 static const char claim_sql[] =
 "WITH RECURSIVE waiting (destination) AS ("
 "	(SELECT q.destination FROM partner_portal.delivery_queue q"
-"	WHERE q.lease_token IS NULL AND q.destination > $5"
+"	WHERE q.lease_token IS NULL AND q.destination > $5 AND q.destination <= $7"
 "	ORDER BY q.destination LIMIT 1)"
 "	UNION ALL"
 "	SELECT (SELECT q.destination FROM partner_portal.delivery_queue q"
-"		WHERE q.lease_token IS NULL AND q.destination > w.destination"
+"		WHERE q.lease_token IS NULL AND q.destination > w.destination AND q.destination <= $7"
 "		ORDER BY q.destination LIMIT 1)"
 "	FROM waiting w WHERE w.destination IS NOT NULL"
 "), chosen AS MATERIALIZED ("
@@ -508,13 +508,13 @@ build(HeapTuple tuple, const PpRelay *relay)
 
 /*
  * pp_queue_claim leases up to claim->wanted notifications that are due, to
- * destinations after claim->cursor, and puts their transfers before the list.
+ * destinations after claim->cursor and up to claim->upto, and puts their transfers before the list.
  */
 void
 pp_queue_claim(PpClaim *claim, const PpRelay *relay, PpTransfer **list)
 {
-	Oid			types[] = {INT4OID, INT4OID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT4OID};
-	Datum		values[6];
+	Oid			types[] = {INT4OID, INT4OID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT4OID, INT8OID};
+	Datum		values[7];
 
 	values[0] = Int32GetDatum(claim->wanted);
 	values[1] = Int32GetDatum(claim->token);
@@ -522,7 +522,8 @@ pp_queue_claim(PpClaim *claim, const PpRelay *relay, PpTransfer **list)
 	values[3] = int4_array(claim->in_flight, claim->destination_count);
 	values[4] = Int64GetDatum(claim->cursor);
 	values[5] = Int32GetDatum(LEASE_SECONDS);
-	execute(prepare(&claim_plan, claim_sql, 6, types), values, NULL);
+	values[6] = Int64GetDatum(claim->upto);
+	execute(prepare(&claim_plan, claim_sql, 7, types), values, NULL);
 	claim->claimed = (int) SPI_processed;
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

@@ -32,6 +32,7 @@ char	   *pp_ca_file = NULL;
 char	   *pp_allow_cidr = NULL;
 char	   *pp_databases = NULL;
 bool		pp_enabled = true;
+int			pp_delivery_timeout = 15000;
 
 static const struct config_enum_entry subject_claim_options[] = {
 	{"account_id", PP_SUBJECT_ACCOUNT_ID, false},
@@ -129,6 +130,10 @@ define_delivery_settings(void)
 				  "Databases whose notifications the worker delivers, separated by commas.",
 				  "Needs partner_portal in shared_preload_libraries.",
 				  &pp_databases, "", PGC_SIGHUP);
+	DefineCustomIntVariable("partner_portal.delivery_timeout",
+							"Longest time that one webhook may take; a mail may take four times as long.",
+							NULL, &pp_delivery_timeout, 15000, 100, 30000, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomBoolVariable("partner_portal.enabled",
 							 "Whether notifications are sent at all.",
 							 "Switch it off in a copy of a system that must stay silent.",

@@ -50,6 +50,7 @@ extern char *pp_ca_file;
 extern char *pp_allow_cidr;
 extern char *pp_databases;
 extern bool pp_enabled;
+extern int	pp_delivery_timeout;
 
 enum
 {

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * worker.c
- *		The background workers that deliver: a launcher, and one worker for
- *		each database of partner_portal.databases.
+ *		The background workers that deliver: a launcher, and two workers for
+ *		each database of partner_portal.databases, for mail and for webhooks.
  *
  * They exist only when the library is in shared_preload_libraries.  The
  * launcher belongs to no database; it starts a worker where there is none, and
@@ -48,7 +48,7 @@
 #include "delivery.h"
 #include "partner_portal.h"
 
-#define MAX_WORKERS		16
+#define MAX_DATABASES	16
 #define LOOK_MS			5000	/* between looks of the launcher */
 #define LONGEST_PAUSE	60		/* seconds between starts of a failing worker */
 #define AWAY_MS			10000	/* a database is left alone when it may go */
@@ -56,21 +56,22 @@
 typedef struct Slot
 {
 	Oid			database;		/* InvalidOid is a free slot */
-	Latch	   *latch;			/* of the worker; NULL while there is none */
-	bool		leave;			/* the worker is asked to end */
+	Latch	   *latches[PP_CHANNELS];	/* of workers; NULL while there is none */
+	bool		leave[PP_CHANNELS]; /* a worker is asked to end */
 	TimestampTz away_until;		/* no worker is started before */
 } Slot;
 
 typedef struct Shared
 {
 	slock_t		mutex;
-	Slot		slots[MAX_WORKERS];
+	Slot		slots[MAX_DATABASES];
 } Shared;
 
 /* What the launcher remembers of a database. */
 typedef struct Charge
 {
 	Oid			database;
+	PpChannel	channel;
 	bool		listed;
 	BackgroundWorkerHandle *handle;
 	TimestampTz started;
@@ -78,8 +79,11 @@ typedef struct Charge
 	int			pause;			/* seconds */
 } Charge;
 
+static const char *const channel_names[] = {"mail", "webhooks"};
+
 static Shared *shared = NULL;
 static Slot *my_slot = NULL;
+static PpChannel my_channel;
 static shmem_request_hook_type prev_shmem_request = NULL;
 static shmem_startup_hook_type prev_shmem_startup = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -94,29 +98,40 @@ PGDLLEXPORT void partner_portal_worker_main(Datum arg);
 static Slot *
 find_slot(Oid database, bool take)
 {
-	Slot	   *free_slot = NULL;
+	Slot	   *unused = NULL;
 
-	for (int i = 0; i < MAX_WORKERS; i++)
+	for (int i = 0; i < MAX_DATABASES; i++)
 	{
 		if (shared->slots[i].database == database)
 			return &shared->slots[i];
-		if (free_slot == NULL && !OidIsValid(shared->slots[i].database))
-			free_slot = &shared->slots[i];
+		if (unused == NULL && !OidIsValid(shared->slots[i].database))
+			unused = &shared->slots[i];
 	}
-	if (!take || free_slot == NULL)
+	if (!take || unused == NULL)
 		return NULL;
-	memset(free_slot, 0, sizeof(Slot));
-	free_slot->database = database;
-	return free_slot;
+	memset(unused, 0, sizeof(Slot));
+	unused->database = database;
+	return unused;
 }
 
 /*
- * pp_worker_wake wakes the worker of this database, if there is one.
+ * set_latches sets latches that were copied under the mutex.
+ */
+static void
+set_latches(Latch *const *latches)
+{
+	for (int i = 0; i < PP_CHANNELS; i++)
+		if (latches[i] != NULL)
+			SetLatch(latches[i]);
+}
+
+/*
+ * pp_worker_wake wakes the workers of this database, if there are any.
  */
 void
 pp_worker_wake(void)
 {
-	Latch	   *latch = NULL;
+	Latch	   *latches[PP_CHANNELS] = {NULL};
 	Slot	   *slot;
 
 	if (shared == NULL)
@@ -124,10 +139,9 @@ pp_worker_wake(void)
 	SpinLockAcquire(&shared->mutex);
 	slot = find_slot(MyDatabaseId, false);
 	if (slot != NULL)
-		latch = slot->latch;
+		memcpy(latches, slot->latches, sizeof(latches));
 	SpinLockRelease(&shared->mutex);
-	if (latch != NULL)
-		SetLatch(latch);
+	set_latches(latches);
 }
 
 /*
@@ -141,55 +155,65 @@ pp_worker_leaves(void)
 	if (my_slot == NULL)
 		return false;
 	SpinLockAcquire(&shared->mutex);
-	leave = my_slot->leave;
+	leave = my_slot->leave[my_channel];
 	SpinLockRelease(&shared->mutex);
 	return leave;
 }
 
 /*
- * worker_serves tells whether a worker serves a database now.
+ * is_served tells whether a worker serves a database now.
  */
 static bool
-worker_serves(Oid database)
+is_served(Oid database, PpChannel channel)
 {
-	bool		serves = false;
+	bool		served;
 	Slot	   *slot;
 
-	if (shared == NULL)
-		return false;
 	SpinLockAcquire(&shared->mutex);
 	slot = find_slot(database, false);
-	serves = slot != NULL && slot->latch != NULL;
+	served = slot != NULL && slot->latches[channel] != NULL;
 	SpinLockRelease(&shared->mutex);
-	return serves;
+	return served;
 }
 
 /*
- * send_away asks the worker of a database to end, and the launcher to leave the
- * database alone for a while.
+ * send_away asks the workers of a database to end, and the launcher to leave
+ * the database alone for a while.
  */
 static void
 send_away(Oid database, int milliseconds)
 {
-	Latch	   *latch = NULL;
+	Latch	   *latches[PP_CHANNELS] = {NULL};
 	Slot	   *slot;
 
 	SpinLockAcquire(&shared->mutex);
 	slot = find_slot(database, milliseconds > 0);
 	if (slot != NULL)
 	{
-		slot->leave = slot->latch != NULL;
-		latch = slot->latch;
+		memcpy(latches, slot->latches, sizeof(latches));
+		for (int i = 0; i < PP_CHANNELS; i++)
+			slot->leave[i] = latches[i] != NULL;
 		if (milliseconds > 0)
 			slot->away_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds);
 	}
 	SpinLockRelease(&shared->mutex);
-	if (latch != NULL)
-		SetLatch(latch);
+	set_latches(latches);
 }
 
 /*
- * detach frees the slot when the worker ends.
+ * free_slot frees a slot that serves no purpose any more.  The caller holds the
+ * mutex.
+ */
+static void
+free_slot(Slot *slot)
+{
+	if (slot->latches[PP_MAIL] == NULL && slot->latches[PP_WEBHOOKS] == NULL &&
+		slot->away_until < GetCurrentTimestamp())
+		slot->database = InvalidOid;
+}
+
+/*
+ * detach leaves the slot when the worker ends.
  */
 static void
 detach(int code, Datum arg)
@@ -197,29 +221,30 @@ detach(int code, Datum arg)
 	SpinLockAcquire(&shared->mutex);
 	if (my_slot != NULL)
 	{
-		my_slot->latch = NULL;
-		my_slot->leave = false;
-		if (my_slot->away_until < GetCurrentTimestamp())
-			my_slot->database = InvalidOid;
+		my_slot->latches[my_channel] = NULL;
+		my_slot->leave[my_channel] = false;
+		free_slot(my_slot);
 	}
 	SpinLockRelease(&shared->mutex);
 	my_slot = NULL;
 }
 
 /*
- * attach takes the slot of this worker's database; false if another has it.
+ * attach takes the place of this worker in its database's slot; false if
+ * another has it.
  */
 static bool
-attach(void)
+attach(PpChannel channel)
 {
 	bool		taken = false;
 
+	my_channel = channel;
 	SpinLockAcquire(&shared->mutex);
 	my_slot = find_slot(MyDatabaseId, true);
-	if (my_slot != NULL && my_slot->latch == NULL)
+	if (my_slot != NULL && my_slot->latches[channel] == NULL)
 	{
-		my_slot->latch = MyLatch;
-		my_slot->leave = false;
+		my_slot->latches[channel] = MyLatch;
+		my_slot->leave[channel] = false;
 		taken = true;
 	}
 	SpinLockRelease(&shared->mutex);
@@ -229,17 +254,20 @@ attach(void)
 }
 
 /*
- * partner_portal_worker_main delivers for one database until there is a reason
+ * partner_portal_worker_main delivers for one database by one channel until there is a reason
  * to end.
  */
 void
 partner_portal_worker_main(Datum arg)
 {
+	PpChannel	channel;
+
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	memcpy(&channel, MyBgworkerEntry->bgw_extra, sizeof(channel));
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	if (!attach())
+	if (!attach(channel))
 		proc_exit(0);
 	before_shmem_exit(detach, (Datum) 0);
 	SetConfigOption("lock_timeout", "5s", PGC_SUSET, PGC_S_OVERRIDE);
@@ -250,7 +278,7 @@ partner_portal_worker_main(Datum arg)
 	SetConfigOption("synchronous_commit", "on", PGC_SUSET, PGC_S_OVERRIDE);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	/* Without the extension, look again later; told to go, come back soon. */
-	if (pp_engine_run(true, 0) == PP_ENGINE_GONE)
+	if (pp_engine_run(true, channel, NULL) == PP_ENGINE_GONE)
 		send_away(MyDatabaseId, LOOK_MS);
 	else if (!pp_worker_leaves())
 		send_away(MyDatabaseId, 1000);
@@ -261,7 +289,7 @@ partner_portal_worker_main(Datum arg)
  * find_charge returns what is remembered of a database; a new entry if need be.
  */
 static Charge *
-find_charge(List **charges, Oid database)
+find_charge(List **charges, Oid database, PpChannel channel)
 {
 	ListCell   *cell;
 	Charge	   *charge;
@@ -269,11 +297,12 @@ find_charge(List **charges, Oid database)
 	foreach(cell, *charges)
 	{
 		charge = lfirst(cell);
-		if (charge->database == database)
+		if (charge->database == database && charge->channel == channel)
 			return charge;
 	}
 	charge = palloc0(sizeof(Charge));
 	charge->database = database;
+	charge->channel = channel;
 	*charges = lappend(*charges, charge);
 	return charge;
 }
@@ -310,7 +339,8 @@ list_databases(List **charges)
 		{
 			MemoryContext before = MemoryContextSwitchTo(context);
 
-			find_charge(charges, database)->listed = true;
+			for (int i = 0; i < PP_CHANNELS; i++)
+				find_charge(charges, database, i)->listed = true;
 			MemoryContextSwitchTo(before);
 		}
 	}
@@ -333,8 +363,8 @@ is_away(Oid database)
 	slot = find_slot(database, false);
 	if (slot != NULL && slot->away_until > GetCurrentTimestamp())
 		away = true;
-	else if (slot != NULL && slot->latch == NULL)
-		slot->database = InvalidOid;
+	else if (slot != NULL)
+		free_slot(slot);
 	SpinLockRelease(&shared->mutex);
 	return away;
 }
@@ -352,10 +382,12 @@ start_worker(Charge *charge)
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_main_arg = ObjectIdGetDatum(charge->database);
 	worker.bgw_notify_pid = MyProcPid;
+	memcpy(worker.bgw_extra, &charge->channel, sizeof(charge->channel));
 	strlcpy(worker.bgw_library_name, PP_SCHEMA, sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, "partner_portal_worker_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_type, "partner_portal delivery", sizeof(worker.bgw_type));
-	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "partner_portal delivery for database %u", charge->database);
+	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "partner_portal %s", channel_names[charge->channel]);
+	snprintf(worker.bgw_name, sizeof(worker.bgw_name), "partner_portal %s of database %u",
+			 channel_names[charge->channel], charge->database);
 	charge->started = GetCurrentTimestamp();
 	if (!RegisterDynamicBackgroundWorker(&worker, &charge->handle))
 	{
@@ -395,7 +427,7 @@ look_after(Charge *charge)
 		charge->next_start = TimestampTzPlusMilliseconds(now, 1000 * charge->pause);
 	}
 	if (charge->listed && now >= charge->next_start && !is_away(charge->database) &&
-		!worker_serves(charge->database))
+		!is_served(charge->database, charge->channel))
 		start_worker(charge);
 }
 
@@ -500,7 +532,8 @@ make_way(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	{
 		Oid			database = get_database_oid(name, true);
 
-		if (OidIsValid(database) && worker_serves(database) && may_disturb(database))
+		if (OidIsValid(database) && may_disturb(database) &&
+			(is_served(database, PP_MAIL) || is_served(database, PP_WEBHOOKS)))
 			send_away(database, AWAY_MS);
 	}
 	if (prev_process_utility)

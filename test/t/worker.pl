@@ -20,7 +20,7 @@ my $node = server('worker', "shared_preload_libraries = 'partner_portal'", "part
 sub workers
 {
 	my ($database) = @_;
-	return sql($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'partner_portal delivery' AND datname = '$database'");
+	return sql($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'partner_portal webhooks' AND datname = '$database'");
 }
 
 # event(key, path) owes an event to the endpoint of a path and returns nothing
@@ -60,7 +60,7 @@ $start = time();
 event('beside', 10);
 ok(wait_for(sub { came('/ok') == 13 }, 'ten more'), 'others are delivered meanwhile');
 cmp_ok(time() - $start, '<', 2, 'at once');
-is(sql($node, q{SELECT backend_xid IS NULL AND backend_xmin IS NULL AND xact_start IS NULL FROM pg_stat_activity WHERE backend_type = 'partner_portal delivery'}),
+is(sql($node, q{SELECT backend_xid IS NULL AND backend_xmin IS NULL AND xact_start IS NULL FROM pg_stat_activity WHERE backend_type = 'partner_portal webhooks'}),
 	't', 'no transaction is open while it waits');
 
 # DROP EXTENSION, DROP DATABASE and shutdown do not wait for it
@@ -92,7 +92,7 @@ cmp_ok(time() - $start, '<', 6, 'DROP DATABASE succeeds');
 like($node->safe_psql('copy', 'SELECT partner_portal.delivery_home_problem()'), qr/copy/, 'a copied database knows that it is one');
 
 # it comes back when it is terminated, stays away when it is told to
-sql($node, q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'partner_portal delivery'});
+sql($node, q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'partner_portal webhooks'});
 ok(wait_for(sub { workers('postgres') == 1 }, 'the worker again'), 'a terminated worker comes back');
 configure($node, 'partner_portal.enabled = off');
 ok(wait_for(sub { workers('postgres') == 0 }, 'the worker leaves'), 'disabled, it leaves');
