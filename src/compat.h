@@ -39,6 +39,13 @@
 	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL)
 #endif
 
+/* Whether an update needs index entries; 16 tells which. */
+#if PG_VERSION_NUM >= 160000
+#define PpUpdateIndexes		TU_UpdateIndexes
+#else
+#define PpUpdateIndexes		bool
+#endif
+
 /* Actions of the JSON parser return a verdict from 16, the lexer takes one more argument from 17. */
 #if PG_VERSION_NUM >= 160000
 #define PP_JSON_ACTION		JsonParseErrorType

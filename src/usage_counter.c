@@ -24,6 +24,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -65,6 +66,9 @@ static const char *const usage_columns[] = {
 	"active_contactless_cards", "owners", "key_limit", "limit_mode", "blocked",
 	"last_disabled_at", "closed_until", "alerted_until", "alerted_percent"
 };
+
+/* Index entries of a row that are looked at before a snapshot is asked. */
+#define LAST_ENTRIES	4
 
 /* workspace_usage, open for a few rows. */
 typedef struct UsageTable
@@ -122,19 +126,30 @@ close_usage(UsageTable *table)
 
 /*
  * find_version leaves in table->old the version of a workspace's row that the
- * snapshot sees; false is that it sees none.
+ * snapshot sees; false is that it sees none among the last index entries, so
+ * many of them, or all (0).
+ *
+ * While a snapshot is held open, the dead versions of a hot row cannot be
+ * pruned and fill page after page.  Entries of one key are in the order of
+ * their place, and new versions go to the end of the table: so the scan goes
+ * backward, and finds the version without meeting the dead ones.
  */
 static bool
-find_version(UsageTable *table, int64 workspace_id, Snapshot snapshot)
+find_version(UsageTable *table, int64 workspace_id, Snapshot snapshot, int entries)
 {
 	IndexScanDesc scan;
 	ScanKeyData key;
-	bool		found;
+	bool		found = false;
 
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(workspace_id));
 	scan = pp_index_beginscan(table->rel, table->index, snapshot, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, table->old);
+	while (!found && index_getnext_tid(scan, BackwardScanDirection) != NULL)
+	{
+		found = index_fetch_heap(scan, table->old);
+		if (--entries == 0)
+			break;
+	}
 	index_endscan(scan);
 	return found;
 }
@@ -149,10 +164,10 @@ find_row(UsageTable *table, int64 workspace_id)
 	Snapshot	latest;
 	bool		found;
 
-	if (find_version(table, workspace_id, SnapshotSelf))
+	if (find_version(table, workspace_id, SnapshotSelf, LAST_ENTRIES))
 		return true;
 	latest = RegisterSnapshot(GetLatestSnapshot());
-	found = find_version(table, workspace_id, latest);
+	found = find_version(table, workspace_id, latest, 0);
 	UnregisterSnapshot(latest);
 	return found;
 }
@@ -201,13 +216,32 @@ begin_change(UsageTable *table)
 }
 
 /*
- * write_change writes table->new over the locked version.
+ * write_change writes table->new over the locked version.  A version that goes
+ * to another page gets index entries without a look at those that are there:
+ * the columns of the indexes are as they were, and under the lock nobody else
+ * has a row of this workspace.  Looking would visit every dead version.
  */
 static void
 write_change(UsageTable *table)
 {
+	PpUpdateIndexes update_indexes;
+
 	ExecStoreVirtualTuple(table->new);
-	ExecSimpleRelationUpdate(table->result, table->estate, NULL, table->old, table->new);
+	ExecConstraints(table->result, table->new, table->estate);
+	simple_table_tuple_update(table->rel, &table->old->tts_tid, table->new,
+							  InvalidSnapshot, &update_indexes);
+	if (!update_indexes)
+		return;
+	for (int i = 0; i < table->result->ri_NumIndices; i++)
+	{
+		IndexInfo  *info = table->result->ri_IndexRelationInfo[i];
+		Datum		values[INDEX_MAX_KEYS];
+		bool		nulls[INDEX_MAX_KEYS];
+
+		FormIndexDatum(info, table->new, table->estate, values, nulls);
+		index_insert(table->result->ri_IndexRelationDescs[i], values, nulls, &table->new->tts_tid,
+					 table->rel, UNIQUE_CHECK_NO, true, info);
+	}
 }
 
 /*
