@@ -281,3 +281,15 @@ END;
 COMMENT ON FUNCTION partner_portal.finalize_documents(bigint[], timestamptz) IS
 'Finalizes drafts and gives them numbers: one count per series, series in order, as the last act. A total of zero becomes empty unless the plan asks for a document. The caller holds the workspaces'' locks. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.finalize_documents(bigint[], timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.owes_document(workspace_id bigint) RETURNS boolean
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT EXISTS (SELECT FROM partner_portal.invoice i WHERE i.workspace_id = owes_document.workspace_id AND i.status = 'draft')
+		OR EXISTS (SELECT FROM partner_portal.billing_period p
+			JOIN partner_portal.workspace w ON w.workspace_id = p.workspace_id AND p.period_end > w.billing_from
+			CROSS JOIN LATERAL partner_portal.plan_at(p.workspace_id, p.partner_key, p.period_start)
+			WHERE p.workspace_id = owes_document.workspace_id AND p.billed_at IS NULL);
+END;
+COMMENT ON FUNCTION partner_portal.owes_document(bigint) IS 'Whether a workspace has a draft, or a period under a plan that is not billed yet. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.owes_document(bigint) FROM PUBLIC;

@@ -224,6 +224,10 @@ BEGIN
 			MESSAGE = format(CASE WHEN target.deleted_at IS NULL THEN 'workspace %s is not deleted' ELSE 'workspace %s is purged already' END, workspace_id),
 			HINT = CASE WHEN target.deleted_at IS NULL THEN 'Delete it first.' ELSE '' END;
 	END IF;
+	IF partner_portal.owes_document(workspace_id) THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s has periods or drafts that are not billed yet', workspace_id),
+			HINT = 'Bill them with run_billing() or finalize_invoice() first: documents are made out to the name that would be erased.';
+	END IF;
 	PERFORM partner_portal.lock_keys(workspace_id);
 	UPDATE partner_portal.security_key k SET label = NULL, serial = 'purged-' || k.key_id
 	WHERE k.workspace_id = purge_workspace.workspace_id;
@@ -240,7 +244,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.purge_workspace(bigint) IS
-'Erases for good what a deleted workspace says about people: its name, slug (which becomes free), address and tax id, the labels, serials and holders of its keys, and its memberships. What was billed stays: keys by number, their history, periods and documents, which keep the name they were made out to. Operator only (42501); P0002; PP005 it is not deleted, or purged already.';
+'Erases for good what a deleted workspace says about people: its name, slug (which becomes free), address and tax id, the labels, serials and holders of its keys, and its memberships. What was billed stays: keys by number, their history, periods and documents, which keep the name they were made out to. Operator only (42501); P0002; PP005 it is not deleted, or purged already, or a document is still to be made out to it.';
 REVOKE ALL ON FUNCTION partner_portal.purge_workspace(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.move_workspace(workspace_id bigint, new_partner_id bigint) RETURNS partner_portal.workspace

@@ -64,3 +64,23 @@ SELECT l.type, l.text, l.quantity, l.amount_minor FROM invoice_line l JOIN invoi
 SELECT invoice_number, status FROM void_invoice((SELECT invoice_id FROM invoice WHERE workspace_id = 1 AND period_label LIKE '2026-03%'), 'mistake');
 SELECT workspace_id, action FROM run_billing('2026-05-01 01:00+00') WHERE workspace_id = 1;
 SELECT l.type, l.text, l.quantity, l.amount_minor FROM invoice_line l JOIN invoice i USING (workspace_id, invoice_id) WHERE i.workspace_id = 1 AND i.period_label LIKE '2026-04%' ORDER BY line;
+
+-- a deletion ends the last period at its instant, a restoration begins one: each bears its share, the hole nothing
+INSERT INTO workspace (company_name, slug, created_at, anchor_date, billing_from) VALUES ('W13', 'w13', '2026-02-01', '2026-02-01', '2026-02-01') RETURNING workspace_id;
+SELECT plan_id FROM create_price_plan(NULL, 'Flat', 'CHF', 'flat', unit_price => 31);
+SELECT valid_from FROM assign_price_plan(13, 5, '2026-01-01');
+SELECT period, action FROM run_billing('2026-03-01 01:00+00') WHERE workspace_id = 13;
+UPDATE workspace SET deleted_at = '2026-03-11 12:00+00' WHERE workspace_id = 13;
+SELECT end_periods(13, '2026-03-11 12:00+00');
+SELECT period, action FROM run_billing('2026-03-12') WHERE workspace_id = 13;
+UPDATE workspace SET deleted_at = NULL WHERE workspace_id = 13;
+SELECT start_periods(13, '2026-03-21 06:00+00');
+SELECT period, action FROM run_billing('2026-04-01 00:30+00') WHERE workspace_id = 13;
+SELECT i.period_label, i.status, l.part_dates, l.whole_dates, l.amount_minor FROM invoice i JOIN invoice_line l USING (workspace_id, invoice_id) WHERE workspace_id = 13 ORDER BY i.period_start;
+-- nothing is erased that a document is still to be made out to
+SELECT workspace_id FROM delete_workspace(13);
+SELECT purge_workspace(13);
+SELECT invoice_number IS NOT NULL AS numbered, company_name FROM finalize_invoice((SELECT invoice_id FROM invoice WHERE workspace_id = 13 AND status = 'draft'));
+SELECT count(*) > 0 AS billed FROM run_billing(now() + interval '2 hours');
+SELECT company_name FROM purge_workspace(13);
+SELECT DISTINCT company_name FROM invoice WHERE workspace_id = 13;

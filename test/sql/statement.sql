@@ -4,7 +4,7 @@
 \i :begin
 SET search_path = partner_portal, public;
 SET datestyle = ISO;
--- partners 1 and 2; of the first: 3 (billed in CHF), 4 (in JPY), 5 (on a platform plan), 6 (no plan, then split)
+-- partners 1 and 2; of the first: 3 (billed in CHF), 4 (in JPY), 5 (on a platform plan), 6 (no plan, then split), 7 (on a platform plan, the partner pays)
 SELECT workspace_id FROM create_workspace('Reseller AG', 'boss@reseller.example');
 SELECT workspace_id FROM create_workspace('Other Partner', 'boss@other.example');
 SELECT count(promote_to_partner(p)) FROM generate_series(1, 2) p;
@@ -12,16 +12,19 @@ INSERT INTO workspace (company_name, slug, partner_id, created_at, anchor_date, 
 	('Acme "Keys", Ltd', 'acme', 1, '2026-01-01', '2026-01-01', '2026-01-01', 'Europe/Zurich', 'payer'),
 	('=Beta', 'beta', 1, '2026-01-15', '2026-01-15', '2026-01-15', 'Asia/Tokyo', 'payer'),
 	('Gamma', 'gamma', 1, '2026-01-01', '2026-01-01', '2026-01-01', 'UTC', 'payer'),
-	('Delta', 'delta', 1, '2026-01-01', '2026-01-01', '2026-01-01', 'UTC', 'both');
-SELECT count(add_member(w, 'owner' || w || '@example.com', 'owner')) FROM generate_series(3, 6) w;
+	('Delta', 'delta', 1, '2026-01-01', '2026-01-01', '2026-01-01', 'UTC', 'both'),
+	('Epsilon', 'epsilon', 1, '2026-01-01', '2026-01-01', '2026-01-01', 'UTC', 'payer');
+-- the first partner holds the wallet of 7 when January begins
+UPDATE billing_period SET payer_id = 1 WHERE workspace_id = 7;
+SELECT count(add_member(w, 'owner' || w || '@example.com', 'owner')) FROM generate_series(3, 7) w;
 SELECT role FROM add_member(1, 'staff@example.com', 'member');
 SELECT role FROM assign_staff(3, (SELECT account_id FROM account WHERE email = 'staff@example.com'), 'account_owner');
-INSERT INTO security_key (workspace_id, kind, serial, status) SELECT w, 'smartphone', 'k' || i, 'disabled' FROM generate_series(3, 6) w, generate_series(1, 4) i;
+INSERT INTO security_key (workspace_id, kind, serial, status) SELECT w, 'smartphone', 'k' || i, 'disabled' FROM generate_series(3, 7) w, generate_series(1, 4) i;
 SELECT count(import_key_activity(workspace_id, key_id, '[2026-01-20, 2026-03-10)', 'history')) FROM security_key;
 SELECT plan_id FROM create_price_plan(1, 'Francs', 'CHF', 'per_unit', unit_price => 1.125);
 SELECT plan_id FROM create_price_plan(1, 'Yen', 'JPY', 'per_unit', unit_price => 100.5);
 SELECT plan_id FROM create_price_plan(NULL, 'Platform', 'EUR', 'flat', unit_price => 28, minimum_minor => 3000);
-SELECT count(assign_price_plan(w, p, '2025-12-31')) FROM (VALUES (3, 1), (4, 2), (5, 3)) v (w, p);
+SELECT count(assign_price_plan(w, p, '2025-12-31')) FROM (VALUES (3, 1), (4, 2), (5, 3), (7, 3)) v (w, p);
 SELECT workspace_id, period, action FROM run_billing('2026-03-20');
 
 -- flat fee and minimum of a split period: each part by its local dates; parts add up
@@ -52,6 +55,7 @@ GRANT SELECT ON who TO regress_trusted;
 SELECT account_id AS boss FROM who WHERE email = 'boss@reseller.example' \gset
 SELECT account_id AS other FROM who WHERE email = 'boss@other.example' \gset
 SELECT account_id AS acme_owner FROM who WHERE email = 'owner3@example.com' \gset
+SELECT account_id AS epsilon_owner FROM who WHERE email = 'owner7@example.com' \gset
 SELECT account_id AS gamma_owner FROM who WHERE email = 'owner5@example.com' \gset
 SELECT account_id AS staff FROM who WHERE email = 'staff@example.com' \gset
 SELECT max(invoice_id) AS gamma FROM invoice WHERE workspace_id = 5 AND number IS NOT NULL \gset
@@ -87,6 +91,13 @@ BEGIN; SELECT partner_portal.login_as(:acme_owner) > 0 AS signed_in; SELECT part
 BEGIN; SELECT partner_portal.login_as(:acme_owner) > 0 AS signed_in; SELECT partner_portal.assign_price_plan(3, 1); ROLLBACK;
 BEGIN; SELECT partner_portal.login_as(:gamma_owner) > 0 AS signed_in; :seen ROLLBACK;
 BEGIN; SELECT partner_portal.login_as(:staff) > 0 AS signed_in; :seen ROLLBACK;
+-- who pays alone sees it: January is the partner's, February the customer's own
+\set paid 'SELECT period_label, payer_id, payer_name FROM partner_portal.invoices WHERE workspace_id = 7 AND period_label < ''2026-03'' ORDER BY 1;'
+BEGIN; SELECT partner_portal.login_as(:epsilon_owner) > 0 AS signed_in; :paid
+SELECT label, keys_billed, total_minor FROM partner_portal.billing_history(7) WHERE label < '2026-03' ORDER BY 1; ROLLBACK;
+BEGIN; SELECT partner_portal.login_as(:epsilon_owner) > 0 AS signed_in; SELECT partner_portal.preview_invoice(7, '[2026-01-01 00:00+00, 2026-02-01 00:00+00)'); ROLLBACK;
+BEGIN; SELECT partner_portal.login_as(:boss) > 0 AS signed_in; :paid
+SELECT count(*) AS lines FROM partner_portal.preview_invoice(7, '[2026-01-01 00:00+00, 2026-02-01 00:00+00)'); ROLLBACK;
 SELECT partner_portal.billing_health();
 SELECT partner_portal.finalize_invoice(1);
 SELECT partner_portal.preview_invoice(3);

@@ -93,6 +93,7 @@ $node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr
 is($node->safe_psql('copy', $documents), $node->safe_psql('postgres', $documents), 'with the same documents');
 is($node->safe_psql('copy', $lines), $node->safe_psql('postgres', $lines), 'and lines');
 is($node->safe_psql('copy', "SELECT count(*) FROM partner_portal.run_billing('2026-04-01 01:00+00')"), 0, 'there is nothing to bill there');
+is($node->safe_psql('copy', "SELECT count(*) FROM partner_portal.run_billing('2026-05-02 00:00+00')"), $workspaces + 1, 'but for the next month there is');
 is($node->safe_psql('copy', 'SELECT count(*) FROM partner_portal.currency'), $node->safe_psql('postgres', 'SELECT count(*) FROM partner_portal.currency'), 'currencies are not doubled');
 my ($rc, $out, $err) = $node->psql('copy', "\\set VERBOSITY sqlstate\nUPDATE partner_portal.invoice SET total_minor = 1");
 like($err, qr/PP003/, 'finished documents are guarded there');
