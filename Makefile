@@ -18,6 +18,8 @@ OBJS = \
 	src/acl_cache.o \
 	src/permission.o \
 	src/policy_reader.o \
+	src/portal.o \
+	src/portal_access.o \
 	src/explain_access.o \
 	src/restoring.o \
 	src/drop_guard.o \
@@ -83,6 +85,8 @@ SQL_PARTS = \
 	sql/invite.sql \
 	sql/panel.sql \
 	sql/report.sql \
+	sql/portal.sql \
+	sql/portal_user.sql \
 	sql/verify.sql \
 	sql/health.sql \
 	sql/enroll.sql \
@@ -107,6 +111,8 @@ REGRESS = \
 	billing_period \
 	panel \
 	report \
+	portal \
+	portal_user \
 	input \
 	partner \
 	workspace_lifecycle \

@@ -61,7 +61,7 @@ SELECT pg_catalog.pg_extension_config_dump('partner_portal.revoked_token', '');
 CREATE FUNCTION partner_portal.login(token text) RETURNS bigint
 	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_login';
 COMMENT ON FUNCTION partner_portal.login(text) IS
-'Verifies a JSON Web Token and makes its account the identity of the current transaction; returns the account id and writes nothing. Claims: exp is required; nbf, iat, aud and iss are honoured with partner_portal.clock_skew; jti may have been revoked; workspace picks where it acts, among the accepted memberships. The account is the one linked to iss and sub (link_identity), else what partner_portal.subject_claim says. 28000, always the same text, for every bad token and every account that is absent, disabled or erased; 25001 the transaction has a cursor WITH HOLD. Pass the token as a parameter: text of statements is logged and shown in pg_stat_activity.';
+'Verifies a JSON Web Token and makes its account the identity of the current transaction; returns the account id and writes nothing. Claims: exp is required; nbf, iat, aud and iss are honoured with partner_portal.clock_skew; jti may have been revoked; workspace or portal picks where it acts, among the accepted memberships and the portals one is a user of; not both. The account is the one linked to iss and sub (link_identity), else what partner_portal.subject_claim says. 28000, always the same text, for every bad token and every account that is absent, disabled or erased; 25001 the transaction has a cursor WITH HOLD. Pass the token as a parameter: text of statements is logged and shown in pg_stat_activity.';
 REVOKE ALL ON FUNCTION partner_portal.login(text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.login_as(account_id bigint) RETURNS bigint
@@ -81,6 +81,12 @@ CREATE FUNCTION partner_portal.act_in(workspace_id bigint) RETURNS void
 COMMENT ON FUNCTION partner_portal.act_in(bigint) IS
 'Chooses where one acts, among the memberships that one has accepted. 42501 nobody signed in, P0002 not a membership.';
 REVOKE ALL ON FUNCTION partner_portal.act_in(bigint) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.act_in_portal(portal_id bigint) RETURNS void
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_act_in_portal';
+COMMENT ON FUNCTION partner_portal.act_in_portal(bigint) IS
+'Chooses a portal to act in, among those one is a user of; one acts in no workspace then, until act_in(). 42501 nobody signed in, P0002 not one of one''s portals.';
+REVOKE ALL ON FUNCTION partner_portal.act_in_portal(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.logout() RETURNS void
 	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_logout';
@@ -227,7 +233,7 @@ REVOKE ALL ON FUNCTION partner_portal.current_partner_id() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.current_portal_id() RETURNS bigint
 	LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF COST 1 AS 'MODULE_PATHNAME', 'partner_portal_current_portal_id';
-COMMENT ON FUNCTION partner_portal.current_portal_id() IS 'Portal the identity acts in; else NULL.';
+COMMENT ON FUNCTION partner_portal.current_portal_id() IS 'Portal the identity acts in while it is a user of it; else NULL.';
 REVOKE ALL ON FUNCTION partner_portal.current_portal_id() FROM PUBLIC;
 
 CREATE POLICY own ON partner_portal.account FOR SELECT
@@ -242,6 +248,7 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('operator', 'EXECUTE', 'FUNCTION partner_portal.revoke_token(text, timestamptz)'),
 	('operator', 'EXECUTE', 'FUNCTION partner_portal.revoke_tokens(bigint, timestamptz)'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.act_in(bigint)'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.act_in_portal(bigint)'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.logout()'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.current_account_id()'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.current_workspace_id()'),

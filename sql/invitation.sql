@@ -419,6 +419,7 @@ BEGIN
 		WHEN 'partner' THEN partner_portal.accept_partner_invitation(accepted, person, accept_invitation.company_name, accept_invitation.slug, accept_invitation.time_zone)
 		WHEN 'customer' THEN partner_portal.accept_customer_invitation(accepted, person, accept_invitation.company_name, accept_invitation.slug, accept_invitation.time_zone)
 		WHEN 'member' THEN partner_portal.accept_member_invitation(accepted, person)
+		WHEN 'portal' THEN partner_portal.accept_portal_invitation(accepted, person)
 		END;
 	UPDATE partner_portal.invitation i SET accepted_workspace_id = place
 	WHERE i.workspace_id = accepted.workspace_id AND i.invitation_id = accepted.invitation_id

@@ -53,6 +53,9 @@ BEGIN
 			DETAIL = 'Deleted customers count too: they may be restored.',
 			HINT = 'Every customer must leave or move to another partner first.';
 	END IF;
+	IF EXISTS (SELECT FROM partner_portal.portal p WHERE p.workspace_id = demote_partner.workspace_id) THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('partner %s has portals', workspace_id), HINT = 'Delete them first with delete_portal().';
+	END IF;
 	UPDATE partner_portal.workspace w SET kind = 'business' WHERE w.workspace_id = demote_partner.workspace_id
 	RETURNING w.* INTO target;
 	DELETE FROM partner_portal.partner p WHERE p.partner_id = demote_partner.workspace_id;
@@ -60,7 +63,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.demote_partner(bigint) IS
-'Makes a partner an ordinary workspace again; its registration link is dead. Operator only (42501); P0002; PP005 it is no partner, or has customers (deleted ones too).';
+'Makes a partner an ordinary workspace again; its registration link is dead. Operator only (42501); P0002; PP005 it is no partner, or has customers (deleted ones too) or portals.';
 REVOKE ALL ON FUNCTION partner_portal.demote_partner(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.authorized_partner(partner_id bigint) RETURNS partner_portal.partner

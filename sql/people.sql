@@ -315,6 +315,7 @@ DECLARE
 	erased partner_portal.account := partner_portal.operators_account(account_id);
 BEGIN
 	DELETE FROM partner_portal.member m WHERE m.account_id = erase_account.account_id;
+	DELETE FROM partner_portal.portal_account p WHERE p.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.account_identity i WHERE i.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.role_account r WHERE r.account_id = erase_account.account_id;
 	PERFORM partner_portal.forget_invitations(erased.email);
@@ -327,7 +328,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.erase_account(bigint) IS
-'Erases for good what is known about one person: address, name, memberships, staff, linked identities; its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
+'Erases for good what is known about one person: address, name, memberships, staff, portals, linked identities; its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
 REVOKE ALL ON FUNCTION partner_portal.erase_account(bigint) FROM PUBLIC;
 
 -- Runs as its owner, since accounts show themselves to nobody else; every arm is filtered by the identity's own readers.

@@ -233,6 +233,9 @@ BEGIN
 	WHERE k.workspace_id = purge_workspace.workspace_id;
 	DELETE FROM partner_portal.staff s WHERE purge_workspace.workspace_id IN (s.workspace_id, s.partner_key);
 	DELETE FROM partner_portal.member m WHERE m.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.portal p WHERE p.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.report r WHERE r.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.folder f WHERE f.workspace_id = purge_workspace.workspace_id;
 	DELETE FROM partner_portal.invitation i WHERE i.workspace_id = purge_workspace.workspace_id;
 	UPDATE partner_portal.workspace w
 	SET company_name = 'Purged workspace ' || w.workspace_id, slug = 'purged-' || w.workspace_id || '-' || left(md5(partner_portal.new_secret()), 8),
@@ -244,7 +247,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.purge_workspace(bigint) IS
-'Erases for good what a deleted workspace says about people: its name, slug (which becomes free), address and tax id, the labels, serials and holders of its keys, and its memberships. What was billed stays: keys by number, their history, periods and documents, which keep the name they were made out to. Operator only (42501); P0002; PP005 it is not deleted, or purged already, or a document is still to be made out to it.';
+'Erases for good what a deleted workspace says about people: its name, slug (which becomes free), address and tax id, the labels, serials and holders of its keys, its memberships, portals, folders and reports. What was billed stays: keys by number, their history, periods and documents, which keep the name they were made out to. Operator only (42501); P0002; PP005 it is not deleted, or purged already, or a document is still to be made out to it.';
 REVOKE ALL ON FUNCTION partner_portal.purge_workspace(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.move_workspace(workspace_id bigint, new_partner_id bigint) RETURNS partner_portal.workspace

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * acl_cache.c
- *		What decides access, remembered per backend: an account's memberships
- *		and staff assignments, and the state of workspaces.
+ *		What decides access, remembered per backend: an account's memberships,
+ *		staff assignments and portals, and the state of workspaces.
  *
  * Access is always that of the latest commit (and of one's own transaction),
  * also in REPEATABLE READ and SERIALIZABLE, as it is with SQL privileges.
@@ -471,6 +471,7 @@ rebuild(AccessSlot *slot, int64 account_id)
 		{
 			read_memberships(schema, &access);
 			read_staff(schema, &access);
+			pp_read_portal_users(schema, &access);
 		}
 		MemoryContextSwitchTo(caller);
 		if (!found)
@@ -523,6 +524,17 @@ pp_access_of(int64 account_id)
 	}
 	slot->used = ++use_count;
 	return &slot->access;
+}
+
+/*
+ * pp_acl_generation returns a number that is another one whenever who may do
+ * what has changed, as of the latest commit.
+ */
+uint64
+pp_acl_generation(void)
+{
+	AcceptInvalidationMessages();
+	return generation;
 }
 
 /*

@@ -22,6 +22,7 @@ bool		pp_restoring_setting = false;
 bool		pp_allow_drop = false;
 char	   *pp_workspace_url = NULL;
 char	   *pp_link_base_url = NULL;
+char	   *pp_portal_domain = NULL;
 int			pp_invoice_grace = 3600;
 int			pp_invitation_lifetime = 14 * 24 * 60;
 int			pp_invitations_per_hour = 200;
@@ -178,6 +179,10 @@ pp_define_settings(void)
 	define_string("partner_portal.link_base_url",
 				  "Address that links to people begin with (registration, invitations).",
 				  NULL, &pp_link_base_url, "https://portal.example.com", PGC_SUSET);
+	DefineCustomStringVariable("partner_portal.portal_domain",
+							   "Domain that portals are under: https://<technical name>.<domain>/.",
+							   NULL, &pp_portal_domain, "portals.example.com", PGC_SUSET, 0,
+							   NULL, NULL, NULL);
 	DefineCustomIntVariable("partner_portal.invoice_grace",
 							"How long after the end of its period an invoice stays a draft.",
 							"Facts that come in meanwhile are billed on it; from then on a billing run finalizes it.",

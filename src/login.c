@@ -37,6 +37,7 @@ PG_FUNCTION_INFO_V1(partner_portal_login);
 PG_FUNCTION_INFO_V1(partner_portal_login_as);
 PG_FUNCTION_INFO_V1(partner_portal_login_role);
 PG_FUNCTION_INFO_V1(partner_portal_act_in);
+PG_FUNCTION_INFO_V1(partner_portal_act_in_portal);
 PG_FUNCTION_INFO_V1(partner_portal_logout);
 
 /* What signing in asks of a row of account. */
@@ -178,12 +179,13 @@ is_member(int64 account_id, int64 workspace_id)
  * sign_in makes an account the identity, until expires_at.
  */
 static int64
-sign_in(int64 account_id, int64 workspace_id, TimestampTz expires_at)
+sign_in(int64 account_id, int64 workspace_id, int64 portal_id, TimestampTz expires_at)
 {
 	PpIdentity	identity = {0};
 
 	identity.account_id = account_id;
 	identity.workspace_id = workspace_id;
+	identity.portal_id = portal_id;
 	identity.expires_at = expires_at;
 	pp_identity_set(&identity);
 	return account_id;
@@ -266,7 +268,13 @@ sign_in_by_token(const char *token, size_t length, int64 *account_id)
 		return false;
 	if (claims.workspace_id != 0 && !is_member(account.account_id, claims.workspace_id))
 		return false;
-	*account_id = sign_in(account.account_id, claims.workspace_id, claims.expires_at);
+	/* one acts in one place */
+	if (claims.portal_id != 0 &&
+		(claims.workspace_id != 0 ||
+		 pp_portal_user(pp_access_of(account.account_id), claims.portal_id) == NULL))
+		return false;
+	*account_id = sign_in(account.account_id, claims.workspace_id, claims.portal_id,
+						  claims.expires_at);
 	return true;
 }
 
@@ -322,7 +330,7 @@ partner_portal_login_as(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("account %lld is disabled", (long long) account.account_id)));
-	PG_RETURN_INT64(sign_in(account.account_id, 0, DT_NOEND));
+	PG_RETURN_INT64(sign_in(account.account_id, 0, 0, DT_NOEND));
 }
 
 /*
@@ -348,18 +356,17 @@ partner_portal_login_role(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("the account of role \"%s\" is disabled", role)));
-	PG_RETURN_INT64(sign_in(account.account_id, 0, DT_NOEND));
+	PG_RETURN_INT64(sign_in(account.account_id, 0, 0, DT_NOEND));
 }
 
 /*
- * act_in(workspace_id) changes where the identity acts, among its own
- * memberships.
+ * place_to_act starts to change where the identity acts: a copy of it that acts
+ * nowhere, and the place asked for.
  */
-Datum
-partner_portal_act_in(PG_FUNCTION_ARGS)
+static int64
+place_to_act(FunctionCallInfo fcinfo, const char *argument, PpIdentity *identity)
 {
 	const PpIdentity *current = pp_identity();
-	PpIdentity	identity;
 
 	if (current == NULL)
 		ereport(ERROR,
@@ -369,15 +376,51 @@ partner_portal_act_in(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("workspace_id must not be null")));
-	identity = *current;
-	identity.workspace_id = PG_GETARG_INT64(0);
-	identity.portal_id = 0;
+				 errmsg("%s must not be null", argument)));
+	*identity = *current;
+	identity->workspace_id = 0;
+	identity->portal_id = 0;
+	return PG_GETARG_INT64(0);
+}
+
+/*
+ * act_in(workspace_id) changes where the identity acts, among its own
+ * memberships.
+ */
+Datum
+partner_portal_act_in(PG_FUNCTION_ARGS)
+{
+	PpIdentity	identity;
+
+	int64		workspace_id = place_to_act(fcinfo, "workspace_id", &identity);
+
+	identity.workspace_id = workspace_id;
 	if (!is_member(identity.account_id, identity.workspace_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("workspace %lld does not exist or is not one of yours",
 						(long long) identity.workspace_id)));
+	pp_identity_set(&identity);
+	PG_RETURN_VOID();
+}
+
+/*
+ * act_in_portal(portal_id) changes where the identity acts, among the portals
+ * it is a user of.
+ */
+Datum
+partner_portal_act_in_portal(PG_FUNCTION_ARGS)
+{
+	PpIdentity	identity;
+	int64		portal_id = place_to_act(fcinfo, "portal_id", &identity);
+
+	if (portal_id == 0 ||
+		pp_portal_user(pp_access_of(identity.account_id), portal_id) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("portal %lld does not exist or is not one of yours",
+						(long long) portal_id)));
+	identity.portal_id = portal_id;
 	pp_identity_set(&identity);
 	PG_RETURN_VOID();
 }

@@ -40,6 +40,7 @@ extern bool pp_restoring_setting;
 extern bool pp_allow_drop;
 extern char *pp_workspace_url;
 extern char *pp_link_base_url;
+extern char *pp_portal_domain;
 extern int	pp_invoice_grace;
 extern int	pp_invitation_lifetime;
 extern int	pp_invitations_per_hour;
@@ -118,6 +119,14 @@ typedef struct PpStaff
 	PpStanding	role;			/* PP_ACCOUNT_OWNER or PP_SYSTEM_ADMINISTRATOR */
 } PpStaff;
 
+typedef struct PpPortalUser
+{
+	int64		workspace_id;	/* the partner's own */
+	int64		portal_id;
+	bool		edits;			/* role editor */
+	const void *attributes;		/* Jsonb */
+} PpPortalUser;
+
 typedef struct PpAccess
 {
 	int64		account_id;
@@ -127,11 +136,18 @@ typedef struct PpAccess
 	PpMembership *memberships;
 	int			n_staff;
 	PpStaff    *staff;			/* by partner_key, workspace_id */
+	int			n_portals;
+	PpPortalUser *portals;
 	TimestampTz stale_at;		/* read again from then on: something expires */
 } PpAccess;
 
 extern bool pp_workspace(int64 workspace_id, PpWorkspace *workspace);
 extern const PpAccess *pp_access_of(int64 account_id);
+extern uint64 pp_acl_generation(void);
+
+/* in portal_access.c: acting in a branded portal */
+extern void pp_read_portal_users(Oid schema, PpAccess *access);
+extern const PpPortalUser *pp_portal_user(const PpAccess *access, int64 portal_id);
 
 /* in permission.c: what the identity may do */
 typedef struct PpPermission
@@ -256,6 +272,7 @@ typedef struct PpClaims
 	TimestampTz issued_at;
 	TimestampTz expires_at;		/* with the clock skew */
 	int64		workspace_id;	/* 0 is none */
+	int64		portal_id;		/* likewise */
 } PpClaims;
 
 extern bool pp_base64url_decode(const char *text, size_t length, uint8 *bytes, size_t *bytes_length);

@@ -124,13 +124,16 @@ pp_membership_counts(const PpMembership *membership)
 
 /*
  * pp_acting_membership returns the membership by which one acts: the one chosen
- * if it still counts, or the only one that counts; else NULL.
+ * if it still counts, or the only one that counts; else NULL.  Who acts in a
+ * portal acts in no workspace.
  */
 const PpMembership *
 pp_acting_membership(const PpAccess *access, const PpIdentity *identity)
 {
 	const PpMembership *only = NULL;
 
+	if (identity->portal_id != 0)
+		return NULL;
 	for (int i = 0; i < access->n_memberships; i++)
 	{
 		const PpMembership *membership = &access->memberships[i];

@@ -28,7 +28,6 @@ PG_FUNCTION_INFO_V1(partner_portal_own_workspace);
 PG_FUNCTION_INFO_V1(partner_portal_granted_workspaces);
 PG_FUNCTION_INFO_V1(partner_portal_lowest_partner_key);
 PG_FUNCTION_INFO_V1(partner_portal_highest_partner_key);
-PG_FUNCTION_INFO_V1(partner_portal_current_portal_id);
 
 /*
  * find_permission_text is pp_find_permission for an SQL text.
@@ -207,17 +206,4 @@ partner_portal_highest_partner_key(PG_FUNCTION_ARGS)
 	if (!partner_key_range(&lowest, &highest))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(highest);
-}
-
-/*
- * current_portal_id returns the portal one acts in.
- */
-Datum
-partner_portal_current_portal_id(PG_FUNCTION_ARGS)
-{
-	const PpIdentity *identity;
-
-	if (pp_current_access(&identity) == NULL || identity->portal_id == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(identity->portal_id);
 }

@@ -325,7 +325,8 @@ read_claims(const PpJson *json, PpClaims *claims)
 		!pp_json_string(json, "jti", &claims->token_id) ||
 		!pp_json_string(json, "email", &claims->email) ||
 		!read_subject(json, claims) ||
-		!get_id(json, "workspace", &claims->workspace_id))
+		!get_id(json, "workspace", &claims->workspace_id) ||
+		!get_id(json, "portal", &claims->portal_id))
 		return false;
 	if (expires_at + skew <= now ||
 		(has_not_before && not_before - skew > now) ||

@@ -22,6 +22,8 @@ INSERT INTO owner_view VALUES
 	('my_workspaces', 'names of workspaces that one does not act in at the moment'),
 	('members', 'addresses of accounts, which show themselves to nobody else'),
 	('staff_list', 'the same'),
+	('portal_user', 'the same'),
+	('my_portals', 'names of portals that one does not act in at the moment'),
 	('partner_panel', 'counts keep their index-only scans'),
 	('report_workspaces', 'every tenant, for reporting roles'),
 	('report_usage', 'the same'),
@@ -39,7 +41,11 @@ INSERT INTO other_policy VALUES
 	('invoice.read', 'documents are the issuer''s, the payer''s and those of the partner of their time, who may differ'),
 	('invoice_line.read', 'as invoice'),
 	('invoice_issuer.read', 'the issuer is the partner'),
-	('invoice_series.read', 'the issuer is the partner');
+	('invoice_series.read', 'the issuer is the partner'),
+	('portal.read', 'its users see the portal they act in'),
+	('folder.read', 'what is shared with the users of the acting portal'),
+	('report.read', 'as folder'),
+	('report.edit', 'editors and the reports they made');
 
 -- every table has row security, forced
 SELECT relname AS row_security_missing FROM ours
