@@ -76,19 +76,24 @@ SELECT workspace_id AS alpenblick FROM partner_portal.workspace WHERE slug = 'al
 SELECT workspace_id AS delta FROM partner_portal.workspace WHERE slug = 'delta' \gset
 SELECT workspace_id AS harlem FROM partner_portal.workspace WHERE slug = 'harlem' \gset
 
-\echo == 3. The keys they have already come from a file, with COPY. Two in three are smartphones.
+\echo == 3. Their people are added, and the keys they have already come from a file, with COPY. Two in three are
+\echo      smartphones, and every person holds two keys.
 \echo
+CREATE TEMP TABLE had (slug text, keys int);
+INSERT INTO had VALUES ('alpenblick', 60), ('brunner', 12), ('cantina', 35), ('delta', 80), ('edo', 45), ('fjord', 25), ('granja', 0),
+	('harlem', 50), ('ikebana', 20), ('juniper', 15), ('kinoko', 40), ('lumen', 28);
+SELECT count(partner_portal.add_member(w.workspace_id, format('user%s@%s.example', n, slug), 'member')) AS people
+FROM had JOIN partner_portal.workspace w USING (slug), generate_series(1, (keys + 1) / 2) n;
 COPY (
-	SELECT w.workspace_id, CASE WHEN n % 3 = 0 THEN 'contactless_card' ELSE 'smartphone' END,
+	SELECT w.workspace_id, a.account_id, CASE WHEN n % 3 = 0 THEN 'contactless_card' ELSE 'smartphone' END,
 		format('%s-%s', upper(w.slug), to_char(n, 'FM0000')), format('%s of desk %s', CASE WHEN n % 3 = 0 THEN 'card' ELSE 'phone' END, n)
-	FROM (VALUES ('alpenblick', 60), ('brunner', 12), ('cantina', 35), ('delta', 80), ('edo', 45), ('fjord', 25), ('granja', 0),
-		('harlem', 50), ('ikebana', 20), ('juniper', 15), ('kinoko', 40), ('lumen', 28)) AS s (slug, keys)
-	JOIN partner_portal.workspace w USING (slug), generate_series(1, s.keys) n
+	FROM had JOIN partner_portal.workspace w USING (slug) CROSS JOIN generate_series(1, had.keys) n
+		JOIN partner_portal.account a ON a.email = format('user%s@%s.example', (n + 1) / 2, slug)
 	ORDER BY n, w.workspace_id
 ) TO :'keys_file' (FORMAT csv);
 \setenv KEYS_FILE :keys_file
 \! head -n 4 "$KEYS_FILE"; echo '...'; echo
-COPY partner_portal.security_key (workspace_id, kind, serial, label) FROM :'keys_file' (FORMAT csv);
+COPY partner_portal.security_key (workspace_id, account_id, kind, serial, label) FROM :'keys_file' (FORMAT csv);
 SELECT count(*) AS keys, count(*) FILTER (WHERE kind = 'smartphone') AS smartphones,
 	count(*) FILTER (WHERE kind = 'contactless_card') AS contactless_cards, count(DISTINCT workspace_id) AS workspaces
 FROM partner_portal.security_key WHERE status = 'active';
@@ -106,15 +111,18 @@ CROSS JOIN LATERAL partner_portal.billing_period_at(k.workspace_id, lower(partne
 WHERE k.n % 5 >= months_ago - 1;
 SELECT demo.expect('three months of history', count(*) = 985) FROM partner_portal.key_activity WHERE NOT upper_inf(active) \g /dev/null
 
+-- What the scheduled tick() does for the panel: the users of the running periods.
+SELECT count(*) AS refreshed FROM partner_portal.refresh_usage() \gset
+
 \echo == 5. Nora, who owns Nordlicht IT, signs in by token. What a transaction of hers sees and may do follows from it.
 \echo
 \c - demo_app
 SET client_min_messages = warning;
 BEGIN;
 SELECT partner_portal.login(:'nordlicht_token') AS nora \gset
-SELECT company_name, total_keys AS total, active_keys AS active, key_limit, smartphones, contactless_cards AS cards, last_period_keys AS last_period, period_label, relation
+SELECT company_name, total_keys AS total, active_keys AS active, key_limit, smartphones, contactless_cards AS cards, users, last_period_keys AS last_period, period_label, relation
 FROM partner_portal.partner_panel ORDER BY company_name;
-SELECT demo.expect('the panel has her seven customers', count(*) = 7 AND sum(active_keys) = 257 AND bool_and(relation = 'registered'))
+SELECT demo.expect('the panel has her seven customers', count(*) = 7 AND sum(active_keys) = 257 AND sum(users) = 130 AND bool_and(relation = 'registered'))
 FROM partner_portal.partner_panel \g /dev/null
 COMMIT;
 
@@ -179,7 +187,7 @@ COMMIT;
 \echo
 BEGIN;
 SELECT partner_portal.login(:'harbor_token') \g /dev/null
-SELECT company_name, total_keys AS total, active_keys AS active, smartphones, contactless_cards AS cards, last_period_keys AS last_period, period_label
+SELECT company_name, total_keys AS total, active_keys AS active, smartphones, contactless_cards AS cards, users, last_period_keys AS last_period, period_label
 FROM partner_portal.partner_panel ORDER BY company_name;
 SELECT demo.expect('five customers of his own', count(*) = 5 AND sum(active_keys) = 153) FROM partner_portal.partner_panel \g /dev/null
 SELECT (SELECT count(*) FROM partner_portal.workspace WHERE workspace_id = :alpenblick) AS hotels,
