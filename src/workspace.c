@@ -14,17 +14,23 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
+#include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "partner_portal.h"
 #include "security_key.h"
@@ -82,41 +88,63 @@ static HTAB *locked_workspaces = NULL;
 static TransactionId locked_by = InvalidTransactionId;
 
 /*
+ * find_workspace leaves in the slot the version of a workspace that a new
+ * statement sees; false is that it sees none.
+ */
+static bool
+find_workspace(Relation rel, Relation index, int64 workspace_id, Snapshot snapshot, TupleTableSlot *slot)
+{
+	IndexScanDesc scan = pp_index_beginscan(rel, index, snapshot, 1);
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(workspace_id));
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	index_endscan(scan);
+	return found;
+}
+
+/*
  * lock_workspace locks a workspace FOR KEY SHARE, as the foreign key of a row
  * that is added to it will, and returns its partner_key; 0 if there is none.
+ * It does what SELECT ... FOR KEY SHARE by the owner does, for a fraction of
+ * the time: a single activation has this beside its own row.
  */
 static int64
 lock_workspace(int64 workspace_id)
 {
-	static SPIPlanPtr plan = NULL;
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(workspace_id)};
+	Oid			schema = get_namespace_oid(PP_SCHEMA, false);
+	Relation	rel = table_open(get_relname_relid("workspace", schema), RowShareLock);
+	Relation	index = index_open(get_relname_relid("workspace_pkey", schema), RowShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	int64		partner_key = 0;
-	PpOwner		self;
+	Snapshot	snapshot;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	pp_become_owner(&self);
-	if (plan == NULL)
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetTransactionSnapshot());
+	if (find_workspace(rel, index, workspace_id, snapshot, slot))
 	{
-		SPIPlanPtr	prepared = SPI_prepare("SELECT partner_key FROM partner_portal.workspace"
-										   " WHERE workspace_id = $1 FOR KEY SHARE", 1, types);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		plan = prepared;
-	}
-	if (SPI_execute_plan(plan, values, NULL, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not lock workspace " INT64_FORMAT, workspace_id);
-	if (SPI_processed == 1)
-	{
+		ItemPointerData tid = slot->tts_tid;
+		TM_FailureData failure;
+		TM_Result	result;
 		bool		null;
 
-		partner_key = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+		result = table_tuple_lock(rel, &tid, snapshot, slot, GetCurrentCommandId(false), LockTupleKeyShare, LockWaitBlock,
+								  IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+		if ((result == TM_Updated || result == TM_Deleted) && IsolationUsesXactSnapshot())
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not serialize access due to concurrent update")));
+		if (result == TM_Ok)
+			partner_key = DatumGetInt64(slot_getattr(slot, SPI_fnumber(RelationGetDescr(rel), "partner_key"), &null));
+		else if (result != TM_Deleted && result != TM_SelfModified)
+			elog(ERROR, "unexpected result %d of locking workspace " INT64_FORMAT, (int) result, workspace_id);
 	}
-	pp_stop_being_owner(&self);
-	SPI_finish();
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
 	return partner_key;
 }
 
