@@ -34,6 +34,9 @@ OBJS = \
 	src/key_settle.o \
 	src/key_limit.o \
 	src/usage_counter.o \
+	src/activity_chain.o \
+	src/activity_log.o \
+	src/activity_guard.o \
 	src/outbox.o \
 	src/worker.o \
 	src/secrets.o \
@@ -83,6 +86,7 @@ SQL_PARTS = \
 	sql/staff.sql \
 	sql/invitation.sql \
 	sql/invite.sql \
+	sql/activity_log.sql \
 	sql/panel.sql \
 	sql/report.sql \
 	sql/portal.sql \
@@ -124,6 +128,7 @@ REGRESS = \
 	invoice \
 	statement \
 	billing_run \
+	activity_log \
 	key_limit \
 	security_key \
 	key_activity

@@ -319,6 +319,7 @@ BEGIN
 	DELETE FROM partner_portal.account_identity i WHERE i.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.role_account r WHERE r.account_id = erase_account.account_id;
 	PERFORM partner_portal.forget_invitations(erased.email);
+	PERFORM partner_portal.erase_activity(account_id, NULL);
 	UPDATE partner_portal.account a
 	SET email = 'erased-' || a.account_id || '@erased.invalid', name = NULL, locale = 'en', is_operator = false,
 		disabled_at = coalesce(a.disabled_at, now()), erased_at = now(), tokens_not_before = 'infinity'

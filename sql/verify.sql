@@ -264,12 +264,14 @@ BEGIN
 		UNION ALL
 		SELECT * FROM partner_portal.verify_invoices(verify.in_workspace)
 		UNION ALL
+		SELECT * FROM partner_portal.verify_activity(verify.in_workspace)
+		UNION ALL
 		SELECT * FROM partner_portal.verify_references(verify.in_workspace)) v
 	ORDER BY v.workspace_id, v.check_name, v.problem;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.verify(bigint) IS
-'What does not agree, in one workspace or all of them; no row is the answer one wants. Checks: counters, owners and limit (workspace_usage against the facts; too many keys active; no owner), stretches (keys against their history), periods (the chain, and the usage of closed ones), invoices (documents against their lines, numbers without a gap), references (foreign keys). repair() mends what is derived: counters, the copy of the limit, a last stretch that is missing, the usage of closed periods, partner_key. The rest needs a person who knows what happened. Reads every row, takes no lock. Operator only (42501).';
+'What does not agree, in one workspace or all of them; no row is the answer one wants. Checks: counters, owners and limit (workspace_usage against the facts; too many keys active; no owner), stretches (keys against their history), periods (the chain, and the usage of closed ones), invoices (documents against their lines, numbers without a gap), activity (the chain of the log), references (foreign keys). repair() mends what is derived: counters, the copy of the limit, a last stretch that is missing, the usage of closed periods, partner_key. The rest needs a person who knows what happened. Reads every row, takes no lock. Operator only (42501).';
 REVOKE ALL ON FUNCTION partner_portal.verify(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.repair(workspace_id bigint DEFAULT NULL) RETURNS bigint
@@ -343,6 +345,9 @@ BEGIN
 	GET DIAGNOSTICS changed = ROW_COUNT;
 	mended := mended + changed;
 
+	SELECT count(*) INTO changed FROM partner_portal.repair_activity(repair.workspace_id);
+	mended := mended + changed;
+
 	INSERT INTO partner_portal.usage_period AS u (workspace_id, period_start, kind, partner_key,
 		distinct_keys, peak_keys, peak_at, end_keys, start_keys, key_days, key_seconds, users, known_at)
 	SELECT r.workspace_id, r.period_start, r.kind, r.partner_key,
@@ -357,7 +362,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.repair(bigint) IS
-'Makes again what is derived, in one workspace or all of them (NULL): counters, the copy of the limit, the last stretch of a key that the history lacks, the stored usage of closed periods (as the facts were known then), partner_key of live rows. Returns how many rows it changed. Holds the workspaces'' counters to the end of the transaction: on a busy platform call it for one workspace at a time. It disables no key and changes no document: what verify() still finds afterwards is for a person to decide. Operator only (42501); P0002 no such workspace.';
+'Makes again what is derived, in one workspace or all of them (NULL): counters, the copy of the limit, the last stretch of a key that the history lacks, the stored usage of closed periods (as the facts were known then), partner_key of live rows, the head of the activity log. Returns how many rows it changed. Holds the workspaces'' counters to the end of the transaction: on a busy platform call it for one workspace at a time. It disables no key and changes no document: what verify() still finds afterwards is for a person to decide. Operator only (42501); P0002 no such workspace.';
 REVOKE ALL ON FUNCTION partner_portal.repair(bigint) FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

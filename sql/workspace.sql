@@ -93,6 +93,10 @@ CREATE TABLE partner_portal.workspace_usage (
 	closed_until timestamptz NOT NULL DEFAULT '-infinity',
 	alerted_until timestamptz NOT NULL DEFAULT '-infinity',
 	alerted_percent integer NOT NULL DEFAULT 0,
+	log_id bigint NOT NULL DEFAULT 0,
+	log_at timestamptz NOT NULL DEFAULT '-infinity',
+	log_hash bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
+	CONSTRAINT workspace_usage_log_hash CHECK (octet_length(log_hash) = 32),
 	CONSTRAINT workspace_usage_pkey PRIMARY KEY (workspace_id),
 	CONSTRAINT workspace_usage_workspace FOREIGN KEY (workspace_id, partner_key)
 		REFERENCES partner_portal.workspace (workspace_id, partner_key) ON UPDATE CASCADE ON DELETE CASCADE
@@ -106,6 +110,10 @@ COMMENT ON COLUMN partner_portal.workspace_usage.blocked IS 'Why nothing may be 
 COMMENT ON COLUMN partner_portal.workspace_usage.last_disabled_at IS 'Latest end of an active stretch; no activation is stamped before it, so that facts never show more active at once than were.';
 COMMENT ON COLUMN partner_portal.workspace_usage.closed_until IS 'End of the last closed billing period; nothing is stamped before it.';
 COMMENT ON COLUMN partner_portal.workspace_usage.alerted_until IS 'End of the period for which alerted_percent is the highest alert raised.';
+
+COMMENT ON COLUMN partner_portal.workspace_usage.log_id IS 'Head of the activity log''s chain: number of the workspace''s last line, 0 before the first.';
+COMMENT ON COLUMN partner_portal.workspace_usage.log_at IS 'Its time; no line is stamped before it.';
+COMMENT ON COLUMN partner_portal.workspace_usage.log_hash IS 'Its hash, zeros before the first.';
 
 ALTER TABLE partner_portal.partner ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE partner_portal.workspace ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

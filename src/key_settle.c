@@ -40,6 +40,7 @@ typedef struct RunningQuery
 	struct RunningQuery *outer;
 	MemoryContext context;
 	List	   *unsettled;
+	List	   *lines;			/* for the activity log */
 } RunningQuery;
 
 static RunningQuery *running = NULL;
@@ -276,12 +277,53 @@ settle_query(RunningQuery *query)
 }
 
 /*
+ * write_lines writes the lines of the log that a query left, in its context.
+ */
+static void
+write_lines(RunningQuery *query)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(query->context);
+
+	pp_log_lines(query->lines);
+	MemoryContextSwitchTo(old_context);
+}
+
+/*
+ * pp_log_later has a line written to the log when the query that fired the
+ * trigger is done, with all others of the query in the order of workspaces; so
+ * their counters are locked in the order that everybody takes.  Outside of a
+ * query it is written at once.
+ */
+void
+pp_log_later(const PpLogLine *line)
+{
+	MemoryContext old_context;
+	PpLogLine  *copy;
+
+	if (running == NULL)
+	{
+		PpLogLine	once = *line;
+
+		pp_log_lines(list_make1(&once));
+		return;
+	}
+	old_context = MemoryContextSwitchTo(running->context);
+	copy = palloc(sizeof(PpLogLine));
+	*copy = *line;
+	copy->action = pstrdup(line->action);
+	copy->description = pstrdup(line->description);
+	copy->details = line->details == NULL ? NULL : pstrdup(line->details);
+	running->lines = lappend(running->lines, copy);
+	MemoryContextSwitchTo(old_context);
+}
+
+/*
  * finish_query lets a query fire its triggers, then settles it.
  */
 static void
 finish_query(QueryDesc *queryDesc)
 {
-	RunningQuery query = {running, queryDesc->estate->es_query_cxt, NIL};
+	RunningQuery query = {running, queryDesc->estate->es_query_cxt, NIL, NIL};
 
 	running = &query;
 	PG_TRY();
@@ -292,6 +334,8 @@ finish_query(QueryDesc *queryDesc)
 			standard_ExecutorFinish(queryDesc);
 		if (query.unsettled != NIL)
 			settle_query(&query);
+		if (query.lines != NIL)
+			write_lines(&query);
 	}
 	PG_FINALLY();
 	{

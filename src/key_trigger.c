@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -60,10 +61,12 @@ typedef struct KeyRow
 	int64		partner_key;
 	int			kind;
 	bool		active;
+	bool		revoked;
 	Datum		account_id;
 	bool		no_account;
 	TimestampTz activated_at;
 	TimestampTz disabled_at;
+	Datum		reason;			/* 0 while active */
 } KeyRow;
 
 /*
@@ -166,13 +169,36 @@ read_key(TupleTableSlot *slot, KeyRow *row)
 	row->partner_key = DatumGetInt64(slot->tts_values[KEY_PARTNER_KEY - 1]);
 	row->kind = pp_key_kind(slot->tts_values[KEY_KIND - 1]);
 	row->active = pp_text_is(slot->tts_values[KEY_STATUS - 1], "active");
+	row->revoked = !row->active && pp_text_is(slot->tts_values[KEY_STATUS - 1], "revoked");
 	row->account_id = slot->tts_values[KEY_ACCOUNT_ID - 1];
 	row->no_account = slot->tts_isnull[KEY_ACCOUNT_ID - 1];
 	row->activated_at = slot->tts_isnull[KEY_ACTIVATED_AT - 1] ? DT_NOBEGIN :
 		DatumGetTimestampTz(slot->tts_values[KEY_ACTIVATED_AT - 1]);
 	row->disabled_at = slot->tts_isnull[KEY_DISABLED_AT - 1] ? DT_NOEND :
 		DatumGetTimestampTz(slot->tts_values[KEY_DISABLED_AT - 1]);
+	row->reason = slot->tts_isnull[KEY_DISABLED_REASON - 1] ? (Datum) 0 :
+		slot->tts_values[KEY_DISABLED_REASON - 1];
 	Assert(row->kind >= 0);
+}
+
+/*
+ * note_key notes a key that was switched, for the log.
+ */
+static void
+note_key(PpKeyNote *note, const KeyRow *row)
+{
+	if (note->count < PP_NOTED_KEYS)
+		note->ids[note->count] = row->key_id;
+	if (row->reason != (Datum) 0)
+	{
+		if (note->reason[0] == '\0')
+			text_to_cstring_buffer(DatumGetTextPP(row->reason), note->reason, sizeof(note->reason));
+		else if (!pp_text_is(row->reason, note->reason))
+			note->reasons = true;
+	}
+	note->count++;
+	note->revoked += row->revoked;
+	note->kinds[row->kind]++;
 }
 
 /*
@@ -189,6 +215,7 @@ add_insert(Changes *changes, const KeyRow *new)
 		change->active[new->kind]++;
 		change->activations++;
 		change->first_activation = Min(change->first_activation, new->activated_at);
+		note_key(&change->activated, new);
 	}
 }
 
@@ -201,6 +228,8 @@ add_delete(Changes *changes, const KeyRow *old)
 	PpUsageChange *change = change_of(changes, old->workspace_id);
 
 	change->total[old->kind]--;
+	change->deleted_keys++;
+	note_key(&change->disabled, old);
 	if (old->active)
 	{
 		change->active[old->kind]--;
@@ -218,10 +247,13 @@ add_update(Changes *changes, const KeyRow *old, const KeyRow *new)
 {
 	PpUsageChange *change;
 
-	if (old->active == new->active && (!old->active || old->activated_at == new->activated_at))
+	if (old->active == new->active && old->revoked == new->revoked &&
+		(!old->active || old->activated_at == new->activated_at))
 		return;
 	change = change_of(changes, new->workspace_id);
-	if (old->active && new->active)
+	if (!old->active && !new->active)
+		note_key(&change->disabled, new);
+	else if (old->active && new->active)
 	{
 		change->first_activation = Min(change->first_activation, new->activated_at);
 		changes->history = true;
@@ -233,12 +265,14 @@ add_update(Changes *changes, const KeyRow *old, const KeyRow *new)
 		change->first_end = Min(change->first_end, new->disabled_at);
 		change->last_end = Max(change->last_end, new->disabled_at);
 		changes->history = true;
+		note_key(&change->disabled, new);
 	}
 	else
 	{
 		change->active[new->kind]++;
 		change->activations++;
 		change->first_activation = Min(change->first_activation, new->activated_at);
+		note_key(&change->activated, new);
 	}
 }
 
@@ -396,31 +430,86 @@ partner_portal_count_keys(PG_FUNCTION_ARGS)
 }
 
 /*
- * is_owner tells whether a row of member is an owner that counts.
+ * read_member reads a row of a transition table of member; with no row it is
+ * none.
  */
-static bool
-is_owner(TupleTableSlot *slot)
+static void
+read_member(TupleTableSlot *slot, bool exists, PpMember *member)
 {
+	member->role = NULL;
+	member->accepted = false;
+	if (!exists)
+		return;
 	slot_getsomeattrs(slot, MEMBER_COLUMNS);
-	return !slot->tts_isnull[MEMBER_ACCEPTED_AT - 1] &&
-		pp_text_is(slot->tts_values[MEMBER_ROLE - 1], "owner");
+	member->role = text_to_cstring(DatumGetTextPP(slot->tts_values[MEMBER_ROLE - 1]));
+	member->accepted = !slot->tts_isnull[MEMBER_ACCEPTED_AT - 1];
 }
 
 /*
- * add_owners adds the owners of a transition table to the changes.
+ * is_owner tells whether a membership is that of an owner that counts.
+ */
+static bool
+is_owner(const PpMember *member)
+{
+	return member->accepted && strcmp(member->role, "owner") == 0;
+}
+
+/*
+ * add_member adds what became of one membership to the changes.
  */
 static void
-add_owners(Changes *changes, Tuplestorestate *rows, TupleTableSlot *slot, int sign)
+add_member(Changes *changes, TupleTableSlot *row, const PpMember *was, const PpMember *is, bool restoring)
 {
-	tuplestore_rescan(rows);
-	while (tuplestore_gettupleslot(rows, true, false, slot))
-		if (is_owner(slot))
-			change_of(changes, DatumGetInt64(slot->tts_values[MEMBER_WORKSPACE_ID - 1]))->owners += sign;
+	PpUsageChange *change;
+	int			owners = is_owner(is) - is_owner(was);
+	bool		same = was->role != NULL && is->role != NULL &&
+		strcmp(was->role, is->role) == 0 && was->accepted == is->accepted;
+
+	if (same || (restoring && owners == 0))
+		return;
+	change = change_of(changes, DatumGetInt64(row->tts_values[MEMBER_WORKSPACE_ID - 1]));
+	change->owners += owners;
+	if (!restoring)
+		pp_note_member(&change->members, DatumGetInt64(row->tts_values[MEMBER_ACCOUNT_ID - 1]), was, is);
+}
+
+/*
+ * member_pass adds the rows of a statement to the changes.
+ */
+static void
+member_pass(TriggerData *trigdata, Changes *changes, bool restoring)
+{
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	Tuplestorestate *old_rows = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ? NULL : trigdata->tg_oldtable;
+	Tuplestorestate *new_rows = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) ? NULL : trigdata->tg_newtable;
+
+	if (old_rows != NULL)
+		tuplestore_rescan(old_rows);
+	if (new_rows != NULL)
+		tuplestore_rescan(new_rows);
+	for (;;)
+	{
+		bool		has_old = next_row(old_rows, old_slot);
+		bool		has_new = next_row(new_rows, new_slot);
+		PpMember	was;
+		PpMember	is;
+
+		if (!has_old && !has_new)
+			break;
+		read_member(old_slot, has_old, &was);
+		read_member(new_slot, has_new, &is);
+		add_member(changes, has_new ? new_slot : old_slot, &was, &is, restoring);
+	}
+	ExecDropSingleTupleTableSlot(new_slot);
+	ExecDropSingleTupleTableSlot(old_slot);
 }
 
 /*
  * partner_portal_count_owners is the AFTER STATEMENT trigger of member for
- * INSERT, UPDATE and DELETE: a workspace does not lose its last owner (PP004).
+ * INSERT, UPDATE and DELETE: a workspace does not lose its last owner (PP004),
+ * and its log tells of every change.
  */
 Datum
 partner_portal_count_owners(PG_FUNCTION_ARGS)
@@ -429,10 +518,8 @@ partner_portal_count_owners(PG_FUNCTION_ARGS)
 	static bool checked = false;
 	MemoryContext context;
 	MemoryContext old_context;
-	TupleTableSlot *slot;
 	Changes		changes = {0};
-	HASH_SEQ_STATUS scan;
-	PpUsageChange *change;
+	bool		restoring = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring();
 
 	if (!checked)
 	{
@@ -441,21 +528,8 @@ partner_portal_count_owners(PG_FUNCTION_ARGS)
 	}
 	context = AllocSetContextCreate(CurrentMemoryContext, "changes of owners", ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(context);
-	slot = MakeSingleTupleTableSlot(RelationGetDescr(trigdata->tg_relation), &TTSOpsMinimalTuple);
-	if (!TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
-		add_owners(&changes, trigdata->tg_oldtable, slot, -1);
-	if (!TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
-		add_owners(&changes, trigdata->tg_newtable, slot, 1);
-	ExecDropSingleTupleTableSlot(slot);
-
-	if (changes.table != NULL)
-	{
-		hash_seq_init(&scan, changes.table);
-		while ((change = hash_seq_search(&scan)) != NULL)
-			if (change->owners == 0)
-				hash_search(changes.table, &change->workspace_id, HASH_REMOVE, NULL);
-	}
-	apply_changes(&changes, TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring());
+	member_pass(trigdata, &changes, restoring);
+	apply_changes(&changes, restoring);
 
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(context);

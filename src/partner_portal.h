@@ -185,6 +185,32 @@ extern bool pp_restoring(void);
 /* in drop_guard.c: no drop of the extension while it holds data */
 extern void pp_drop_guard_hooks(void);
 
+/* in activity_chain.c: the log, a chain of hashes per workspace */
+#define PP_HASH_LENGTH	32
+
+typedef struct PpLogHead
+{
+	int64		id;				/* number of the last line, 0 before the first */
+	TimestampTz at;
+	uint8		hash[PP_HASH_LENGTH];
+} PpLogHead;
+
+typedef struct PpLogLine
+{
+	int64		workspace_id;
+	const char *action;
+	const char *description;
+	const char *details;		/* a JSON object; NULL is an empty one */
+	int64		about;			/* account that it tells about; 0 is none */
+	bool		by_application; /* written by log_activity() */
+} PpLogLine;
+
+typedef struct PpLog PpLog;
+
+extern PpLog *pp_log_begin(void);
+extern void pp_log_append(PpLog *log, const PpLogLine *line, int64 partner_key, PpLogHead *head);
+extern void pp_log_end(PpLog *log);
+
 /* in rate.c: money */
 extern int64 pp_to_minor(Numeric numerator, int64 denominator, int digits);
 /* in billing_period.c: boundaries in a workspace's own time zone */

@@ -13,6 +13,8 @@
 #define PP_SECURITY_KEY_H
 
 #include "executor/tuptable.h"
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
 #include "utils/relcache.h"
 
 /* Columns by number, as the install script makes them; pp_check_columns(). */
@@ -48,6 +50,36 @@ typedef struct PpKeyContext
 	bool		lifting;		/* whatever the reason, it may be lifted */
 } PpKeyContext;
 
+/* How many ids a line of the log names. */
+#define PP_NOTED_KEYS	20
+
+/* Keys that one statement switched one way, for the log. */
+typedef struct PpKeyNote
+{
+	int			count;
+	int			revoked;		/* of them, for good */
+	int			kinds[PP_KINDS];
+	int64		ids[PP_NOTED_KEYS]; /* the first ones */
+	char		reason[16];		/* of the first one */
+	bool		reasons;		/* whether there are others */
+} PpKeyNote;
+
+/* Memberships that one statement changed, for the log. */
+typedef struct PpMemberNote
+{
+	int			count;
+	int64		account_id;		/* of the first one */
+	char	   *description;	/* likewise */
+	StringInfo	changes;		/* JSON of the first ones */
+} PpMemberNote;
+
+/* A membership before or after a change; role NULL is none. */
+typedef struct PpMember
+{
+	const char *role;
+	bool		accepted;
+} PpMember;
+
 /*
  * What one statement does to one workspace.  The first half is gathered by the
  * statement triggers, the second is the answer of pp_usage_apply().
@@ -64,6 +96,10 @@ typedef struct PpUsageChange
 	TimestampTz first_end;
 	TimestampTz last_end;
 	bool		ends;			/* whether there are keys that stopped */
+	PpKeyNote	activated;		/* for the log */
+	PpKeyNote	disabled;		/* likewise, with those that were deleted */
+	int			deleted_keys;	/* deleted ones, active or not */
+	PpMemberNote members;		/* likewise */
 
 	TimestampTz clock;			/* end of the deleted ones */
 	TimestampTz start_floor;	/* activations stamped before it are moved to start_to */
@@ -101,10 +137,17 @@ extern void pp_usage_apply(PpUsageChange **changes, int count, bool restoring);
 extern void pp_usage_create(int64 workspace_id, int64 partner_key, int key_limit, bool hard, const char *blocked);
 extern bool pp_usage_set_limit(int64 workspace_id, int key_limit, bool hard, const char *blocked, PpUsage *usage);
 extern void pp_usage_set_alert(int64 workspace_id, TimestampTz until, int percent);
+extern int64 pp_usage_log(PpLogLine **lines, int count);
 
 /* in key_settle.c: what is checked when the whole statement is done */
 extern void pp_settle_hooks(void);
 extern void pp_settle(int64 workspace_id, int activated, int owners, const PpUsage *usage);
+extern void pp_log_later(const PpLogLine *line);
+
+/* in activity_log.c: what is written to the log */
+extern void pp_note_member(PpMemberNote *note, int64 account_id, const PpMember *was, const PpMember *is);
+extern List *pp_statement_lines(const PpUsageChange *change);
+extern void pp_log_lines(List *lines);
 
 /* in key_restamp.c: stamps that do not stand, and acting as the owner of our tables */
 typedef struct PpOwner

@@ -57,14 +57,18 @@ enum
 	USAGE_CLOSED_UNTIL,
 	USAGE_ALERTED_UNTIL,
 	USAGE_ALERTED_PERCENT,
-	USAGE_COLUMNS = USAGE_ALERTED_PERCENT
+	USAGE_LOG_ID,
+	USAGE_LOG_AT,
+	USAGE_LOG_HASH,
+	USAGE_COLUMNS = USAGE_LOG_HASH
 };
 
 static const char *const usage_columns[] = {
 	"workspace_id", "partner_key", "total_keys", "active_keys",
 	"total_smartphones", "active_smartphones", "total_contactless_cards",
 	"active_contactless_cards", "owners", "key_limit", "limit_mode", "blocked",
-	"last_disabled_at", "closed_until", "alerted_until", "alerted_percent"
+	"last_disabled_at", "closed_until", "alerted_until", "alerted_percent",
+	"log_id", "log_at", "log_hash"
 };
 
 /* Index entries of a row that are looked at before a snapshot is asked. */
@@ -79,6 +83,8 @@ typedef struct UsageTable
 	ResultRelInfo *result;
 	TupleTableSlot *old;		/* the version that is locked */
 	TupleTableSlot *new;		/* what it becomes */
+	PpLog	   *log;			/* the activity log, from the first line on */
+	MemoryContext lines;		/* of the lines of one workspace */
 } UsageTable;
 
 /*
@@ -108,6 +114,8 @@ open_usage(UsageTable *table)
 	ExecOpenIndices(table->result, false);
 	table->old = table_slot_create(table->rel, NULL);
 	table->new = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsVirtual);
+	table->log = NULL;
+	table->lines = NULL;
 }
 
 /*
@@ -116,6 +124,10 @@ open_usage(UsageTable *table)
 static void
 close_usage(UsageTable *table)
 {
+	if (table->log != NULL)
+		pp_log_end(table->log);
+	if (table->lines != NULL)
+		MemoryContextDelete(table->lines);
 	ExecDropSingleTupleTableSlot(table->new);
 	ExecDropSingleTupleTableSlot(table->old);
 	ExecCloseIndices(table->result);
@@ -266,6 +278,60 @@ set_time(UsageTable *table, int column, TimestampTz time)
 }
 
 /*
+ * set_hash sets the hash of the log's head in table->new.
+ */
+static void
+set_hash(UsageTable *table, const uint8 *hash)
+{
+	bytea	   *value = palloc(VARHDRSZ + PP_HASH_LENGTH);
+
+	SET_VARSIZE(value, VARHDRSZ + PP_HASH_LENGTH);
+	memcpy(VARDATA(value), hash, PP_HASH_LENGTH);
+	table->new->tts_values[USAGE_LOG_HASH - 1] = PointerGetDatum(value);
+}
+
+/*
+ * log_line appends a line to the log of the locked workspace and moves the head
+ * of its chain in table->new.
+ */
+static int64
+log_line(UsageTable *table, const PpLogLine *line)
+{
+	Datum	   *values = table->new->tts_values;
+	bytea	   *hash = DatumGetByteaPP(values[USAGE_LOG_HASH - 1]);
+	PpLogHead	head;
+
+	if (table->log == NULL)
+	{
+		MemoryContext old_context = MemoryContextSwitchTo(table->estate->es_query_cxt);
+
+		table->log = pp_log_begin();
+		MemoryContextSwitchTo(old_context);
+	}
+	head.id = DatumGetInt64(values[USAGE_LOG_ID - 1]);
+	head.at = DatumGetTimestampTz(values[USAGE_LOG_AT - 1]);
+	Assert(VARSIZE_ANY_EXHDR(hash) == PP_HASH_LENGTH);
+	memcpy(head.hash, VARDATA_ANY(hash), PP_HASH_LENGTH);
+	pp_log_append(table->log, line, DatumGetInt64(values[USAGE_PARTNER_KEY - 1]), &head);
+	values[USAGE_LOG_ID - 1] = Int64GetDatum(head.id);
+	set_time(table, USAGE_LOG_AT, head.at);
+	set_hash(table, head.hash);
+	return head.id;
+}
+
+/*
+ * log_change appends what the log says about a statement.
+ */
+static void
+log_change(UsageTable *table, const PpUsageChange *change)
+{
+	ListCell   *cell;
+
+	foreach(cell, pp_statement_lines(change))
+		log_line(table, lfirst(cell));
+}
+
+/*
  * set_limit sets the limit in force of table->new.
  */
 static void
@@ -410,6 +476,7 @@ apply_one(UsageTable *table, PpUsageChange *change, bool restoring)
 	int			total = change->total[PP_SMARTPHONE] + change->total[PP_CONTACTLESS_CARD];
 	int			active = change->active[PP_SMARTPHONE] + change->active[PP_CONTACTLESS_CARD];
 	PpUsage		usage;
+	MemoryContext old_context;
 
 	if (!lock_row(table, change->workspace_id))
 	{
@@ -439,7 +506,14 @@ apply_one(UsageTable *table, PpUsageChange *change, bool restoring)
 	add_to(table, USAGE_ACTIVE_CONTACTLESS_CARDS, change->active[PP_CONTACTLESS_CARD]);
 	usage.owners = add_to(table, USAGE_OWNERS, change->owners);
 	set_time(table, USAGE_LAST_DISABLED_AT, usage.last_disabled_at);
+	if (table->lines == NULL)
+		table->lines = AllocSetContextCreate(CurrentMemoryContext, "lines of a workspace", ALLOCSET_DEFAULT_SIZES);
+	old_context = MemoryContextSwitchTo(table->lines);
+	if (!restoring)
+		log_change(table, change);
 	write_change(table);
+	MemoryContextSwitchTo(old_context);
+	MemoryContextReset(table->lines);
 
 	if (!restoring)
 		pp_settle(change->workspace_id, active, change->owners, &usage);
@@ -469,6 +543,7 @@ pp_usage_apply(PpUsageChange **changes, int count, bool restoring)
 void
 pp_usage_create(int64 workspace_id, int64 partner_key, int key_limit, bool hard, const char *blocked)
 {
+	static const uint8 no_hash[PP_HASH_LENGTH] = {0};
 	UsageTable	table;
 
 	open_usage(&table);
@@ -482,6 +557,8 @@ pp_usage_create(int64 workspace_id, int64 partner_key, int key_limit, bool hard,
 	set_time(&table, USAGE_LAST_DISABLED_AT, DT_NOBEGIN);
 	set_time(&table, USAGE_CLOSED_UNTIL, DT_NOBEGIN);
 	set_time(&table, USAGE_ALERTED_UNTIL, DT_NOBEGIN);
+	set_time(&table, USAGE_LOG_AT, DT_NOBEGIN);
+	set_hash(&table, no_hash);
 	ExecStoreVirtualTuple(table.new);
 	ExecSimpleRelationInsert(table.result, table.estate, table.new);
 	close_usage(&table);
@@ -531,4 +608,36 @@ pp_usage_set_alert(int64 workspace_id, TimestampTz until, int percent)
 	}
 	close_usage(&table);
 	CommandCounterIncrement();
+}
+
+/*
+ * pp_usage_log appends lines to the log, in the order given, which is ascending
+ * by workspace; those of a workspace in one change of its counters.  It returns
+ * the number of the last line in its workspace.
+ */
+int64
+pp_usage_log(PpLogLine **lines, int count)
+{
+	UsageTable	table;
+	int64		id = 0;
+	int			next;
+
+	open_usage(&table);
+	for (int i = 0; i < count; i = next)
+	{
+		next = i + 1;
+		if (!lock_row(&table, lines[i]->workspace_id))
+			ereport(ERROR,
+					(errcode(ERRCODE_PP_WRONG_STATE),
+					 errmsg("workspace " INT64_FORMAT " has no counters", lines[i]->workspace_id),
+					 errhint("Rebuild them with partner_portal.repair().")));
+		begin_change(&table);
+		id = log_line(&table, lines[i]);
+		for (; next < count && lines[next]->workspace_id == lines[i]->workspace_id; next++)
+			id = log_line(&table, lines[next]);
+		write_change(&table);
+	}
+	close_usage(&table);
+	CommandCounterIncrement();
+	return id;
 }

@@ -37,6 +37,7 @@ INSERT INTO ungated VALUES
 CREATE TEMP TABLE other_policy (name text, reason text);
 INSERT INTO other_policy VALUES
 	('invitation.read', 'a partner''s staff does not learn which other partner a customer lets in'),
+	('activity.read', 'a partner''s staff reads the lines of its own time only'),
 	('currency.read', 'ISO 4217 is the same for everyone'),
 	('invoice.read', 'documents are the issuer''s, the payer''s and those of the partner of their time, who may differ'),
 	('invoice_line.read', 'as invoice'),

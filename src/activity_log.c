@@ -1,0 +1,574 @@
+/*-------------------------------------------------------------------------
+ *
+ * activity_log.c
+ *		What is written to the activity log, by triggers and by log_activity().
+ *
+ * Statements that switch keys or change memberships gain one line per statement
+ * and workspace, written while the counters are locked anyway (usage_counter.c).
+ * Row triggers of other tables hand their lines to key_settle.c, which has
+ * them written when the query is done, in the order of workspaces.  A line that
+ * a trigger writes names people by number only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/datum.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "partner_portal.h"
+#include "security_key.h"
+
+PG_FUNCTION_INFO_V1(partner_portal_log_row);
+PG_FUNCTION_INFO_V1(partner_portal_log_workspace);
+PG_FUNCTION_INFO_V1(partner_portal_log_account);
+PG_FUNCTION_INFO_V1(partner_portal_write_activity);
+
+#define NOTED_MEMBERS	20
+
+/*
+ * new_line returns a line with a description, in the current memory context.
+ */
+static PpLogLine *
+new_line(int64 workspace_id, const char *action, char *description, char *details)
+{
+	PpLogLine  *line = palloc0(sizeof(PpLogLine));
+
+	line->workspace_id = workspace_id;
+	line->action = action;
+	line->description = description;
+	line->details = details;
+	return line;
+}
+
+/*
+ * begin_member begins a member of a JSON object that is being built.
+ */
+static void
+begin_member(StringInfo json, const char *name)
+{
+	appendStringInfoString(json, json->len == 0 ? "{" : ", ");
+	escape_json(json, name);
+	appendStringInfoString(json, ": ");
+}
+
+/*
+ * append_value adds a value to JSON: numbers and booleans bare, instants in UTC,
+ * all else as text.
+ */
+static void
+append_value(StringInfo json, Oid type, Datum value, bool null)
+{
+	static const int utc = 0;
+	char		time[MAXDATELEN + 1];
+	Oid			output;
+	bool		varlena;
+
+	if (null)
+	{
+		appendStringInfoString(json, "null");
+		return;
+	}
+	switch (type)
+	{
+		case BOOLOID:
+			appendStringInfoString(json, DatumGetBool(value) ? "true" : "false");
+			return;
+		case TIMESTAMPTZOID:
+		case DATEOID:
+			JsonEncodeDateTime(time, value, type, &utc);
+			escape_json(json, time);
+			return;
+		default:
+			break;
+	}
+	getTypeOutputInfo(type, &output, &varlena);
+	if (type == INT2OID || type == INT4OID || type == INT8OID)
+		appendStringInfoString(json, OidOutputFunctionCall(output, value));
+	else
+		escape_json(json, OidOutputFunctionCall(output, value));
+}
+
+/*
+ * key_line returns the line about keys switched one way.
+ */
+static PpLogLine *
+key_line(int64 workspace_id, const char *action, const char *done, const PpKeyNote *note)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfo(&json, "{\"keys\": %d, \"smartphone\": %d, \"contactless_card\": %d, \"key_ids\": [",
+					 note->count, note->kinds[PP_SMARTPHONE], note->kinds[PP_CONTACTLESS_CARD]);
+	for (int i = 0; i < Min(note->count, PP_NOTED_KEYS); i++)
+		appendStringInfo(&json, i == 0 ? INT64_FORMAT : ", " INT64_FORMAT, note->ids[i]);
+	appendStringInfoChar(&json, ']');
+	if (note->reason[0] != '\0' && !note->reasons && strcmp(done, "disabled") == 0)
+	{
+		begin_member(&json, "reason");
+		escape_json(&json, note->reason);
+	}
+	appendStringInfoChar(&json, '}');
+	return new_line(workspace_id, action,
+					note->count == 1 ? psprintf("key " INT64_FORMAT " %s", note->ids[0], done) :
+					psprintf("%d keys %s", note->count, done), json.data);
+}
+
+/*
+ * pp_note_member notes for the log what became of one membership.
+ */
+void
+pp_note_member(PpMemberNote *note, int64 account_id, const PpMember *was, const PpMember *is)
+{
+	if (note->count++ == 0)
+	{
+		note->account_id = account_id;
+		note->changes = makeStringInfo();
+		if (is->role == NULL)
+			note->description = psprintf("account " INT64_FORMAT " is no longer %s", account_id, was->role);
+		else if (was->role == NULL)
+			note->description = psprintf(is->accepted ? "account " INT64_FORMAT " is now %s" :
+										 "account " INT64_FORMAT " was made %s and has yet to accept",
+										 account_id, is->role);
+		else if (strcmp(was->role, is->role) != 0)
+			note->description = psprintf("account " INT64_FORMAT " is now %s, was %s", account_id, is->role, was->role);
+		else
+			note->description = psprintf(is->accepted ? "account " INT64_FORMAT " accepted to be %s" :
+										 "account " INT64_FORMAT " has yet to accept to be %s",
+										 account_id, is->role);
+	}
+	if (note->count > NOTED_MEMBERS)
+		return;
+	appendStringInfo(note->changes, "%s{\"account_id\": " INT64_FORMAT ", \"was\": ",
+					 note->count == 1 ? "" : ", ", account_id);
+	append_value(note->changes, CSTRINGOID, CStringGetDatum(was->role), was->role == NULL);
+	appendStringInfoString(note->changes, ", \"role\": ");
+	append_value(note->changes, CSTRINGOID, CStringGetDatum(is->role), is->role == NULL);
+	appendStringInfo(note->changes, ", \"accepted\": %s}", is->accepted ? "true" : "false");
+}
+
+/*
+ * pp_statement_lines returns the lines about what a statement did to the keys
+ * and members of one workspace.
+ */
+List *
+pp_statement_lines(const PpUsageChange *change)
+{
+	const PpMemberNote *members = &change->members;
+	List	   *lines = NIL;
+
+	if (change->disabled.count > 0)
+		lines = lappend(lines, key_line(change->workspace_id, "disable_key",
+										change->deleted_keys > 0 ? "deleted" :
+										change->disabled.revoked == change->disabled.count ? "revoked" : "disabled",
+										&change->disabled));
+	if (change->activated.count > 0)
+		lines = lappend(lines, key_line(change->workspace_id, "activate_key", "activated", &change->activated));
+	if (members->count > 0)
+	{
+		PpLogLine  *line = new_line(change->workspace_id, "update_user_permissions",
+									members->count == 1 ? members->description :
+									psprintf("%d memberships changed", members->count),
+									psprintf("{\"members\": %d, \"changes\": [%s]}", members->count, members->changes->data));
+
+		if (members->count == 1)
+			line->about = members->account_id;
+		lines = lappend(lines, line);
+	}
+	return lines;
+}
+
+/* A line and its place, so that lines of one workspace stay in order. */
+typedef struct PlacedLine
+{
+	PpLogLine  *line;
+	int			place;
+} PlacedLine;
+
+/*
+ * compare_lines orders lines by workspace.
+ */
+static int
+compare_lines(const void *a, const void *b)
+{
+	const PlacedLine *left = a;
+	const PlacedLine *right = b;
+
+	if (left->line->workspace_id != right->line->workspace_id)
+		return left->line->workspace_id < right->line->workspace_id ? -1 : 1;
+	return left->place - right->place;
+}
+
+/*
+ * pp_log_lines writes lines, in the order of workspaces.
+ */
+void
+pp_log_lines(List *lines)
+{
+	int			count = list_length(lines);
+	PlacedLine *placed = palloc(count * sizeof(PlacedLine));
+	PpLogLine **sorted = palloc(count * sizeof(PpLogLine *));
+
+	for (int i = 0; i < count; i++)
+		placed[i] = (PlacedLine) {list_nth(lines, i), i};
+	qsort(placed, count, sizeof(PlacedLine), compare_lines);
+	for (int i = 0; i < count; i++)
+		sorted[i] = placed[i].line;
+	(void) pp_usage_log(sorted, count);
+	pfree(sorted);
+	pfree(placed);
+}
+
+/*
+ * row_trigger raises an error unless called as an AFTER ROW trigger; NULL when
+ * a dump is being restored.
+ */
+static TriggerData *
+row_trigger(FunctionCallInfo fcinfo, const char *name)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("%s() must be fired after INSERT, UPDATE or DELETE for each row", name)));
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring())
+		return NULL;
+	return trigdata;
+}
+
+/*
+ * get_column returns a column of a row, by name.
+ */
+static Datum
+get_column(HeapTuple row, TupleDesc desc, const char *name, Oid *type, bool *null)
+{
+	int			column = SPI_fnumber(desc, name);
+
+	if (column <= 0)
+		elog(ERROR, "the table has no column \"%s\"", name);
+	*type = SPI_gettypeid(desc, column);
+	return SPI_getbinval(row, desc, column, null);
+}
+
+/*
+ * get_id returns a bigint column, 0 for NULL.
+ */
+static int64
+get_id(HeapTuple row, TupleDesc desc, const char *name)
+{
+	Oid			type;
+	bool		null;
+	Datum		value = get_column(row, desc, name, &type, &null);
+
+	return null ? 0 : DatumGetInt64(value);
+}
+
+/*
+ * log_row(action, description, column, ...) is the AFTER ROW trigger of tables
+ * whose changes are one line each: the details are the columns named.  Which
+ * changes is the WHEN of the trigger.
+ */
+Datum
+partner_portal_log_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = row_trigger(fcinfo, "log_row");
+	HeapTuple	row;
+	TupleDesc	desc;
+	StringInfoData json;
+	PpLogLine	line = {0};
+
+	if (trigdata == NULL)
+		return PointerGetDatum(NULL);
+	if (trigdata->tg_trigger->tgnargs < 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("log_row() takes an action, a description and columns")));
+	row = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
+	desc = RelationGetDescr(trigdata->tg_relation);
+	initStringInfo(&json);
+	for (int i = 2; i < trigdata->tg_trigger->tgnargs; i++)
+	{
+		const char *name = trigdata->tg_trigger->tgargs[i];
+		Oid			type;
+		bool		null;
+		Datum		value = get_column(row, desc, name, &type, &null);
+
+		begin_member(&json, name);
+		append_value(&json, type, value, null);
+		if (strcmp(name, "account_id") == 0 && !null)
+			line.about = DatumGetInt64(value);
+	}
+	appendStringInfoString(&json, json.len == 0 ? "{}" : "}");
+	line.workspace_id = get_id(row, desc, "workspace_id");
+	line.action = trigdata->tg_trigger->tgargs[0];
+	line.description = trigdata->tg_trigger->tgargs[1];
+	line.details = json.data;
+	pp_log_later(&line);
+	return PointerGetDatum(NULL);
+}
+
+/* Columns of workspace that the log tells about, and how. */
+static const char *const limit_columns[] = {"restrict_keys", "key_limit", "limit_mode"};
+static const char *const setting_columns[] = {
+	"company_name", "slug", "address", "tax_id", "sso_enabled", "notify_new_keys",
+	"notify_billing", "time_zone", "anchor_date", "billing_step", "billing_from",
+	"auto_finalize", "invoice_visibility"
+};
+
+/*
+ * append_changes adds to JSON the columns that an update changes, as [old, new],
+ * and their names to a list.
+ */
+static void
+append_changes(TriggerData *trigdata, const char *const *columns, int count, StringInfo json, StringInfo names)
+{
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+
+	for (int i = 0; i < count; i++)
+	{
+		Oid			type;
+		bool		was_null;
+		bool		is_null;
+		Datum		was = get_column(trigdata->tg_trigtuple, desc, columns[i], &type, &was_null);
+		Datum		is = get_column(trigdata->tg_newtuple, desc, columns[i], &type, &is_null);
+		Form_pg_attribute attribute = TupleDescAttr(desc, SPI_fnumber(desc, columns[i]) - 1);
+
+		if (was_null == is_null &&
+			(was_null || datum_image_eq(was, is, attribute->attbyval, attribute->attlen)))
+			continue;
+		begin_member(json, columns[i]);
+		appendStringInfoChar(json, '[');
+		append_value(json, type, was, was_null);
+		appendStringInfoString(json, ", ");
+		append_value(json, type, is, is_null);
+		appendStringInfoChar(json, ']');
+		appendStringInfo(names, "%s%s", names->len == 0 ? "" : ", ", columns[i]);
+	}
+	if (json->len > 0)
+		appendStringInfoChar(json, '}');
+}
+
+/*
+ * became tells whether a column became set (+1) or unset (-1); 0 is neither.
+ */
+static int
+became(TriggerData *trigdata, const char *name)
+{
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	Oid			type;
+	bool		was_null;
+	bool		is_null;
+
+	(void) get_column(trigdata->tg_trigtuple, desc, name, &type, &was_null);
+	(void) get_column(trigdata->tg_newtuple, desc, name, &type, &is_null);
+	return (int) was_null - (int) is_null;
+}
+
+/*
+ * log_state tells of a workspace that was deleted, suspended, moved and so on.
+ */
+static void
+log_state(TriggerData *trigdata, PpLogLine *line)
+{
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+	int64		partner_id = get_id(trigdata->tg_newtuple, desc, "partner_id");
+	char	   *was_kind = SPI_getvalue(trigdata->tg_trigtuple, desc, SPI_fnumber(desc, "kind"));
+	char	   *kind = SPI_getvalue(trigdata->tg_newtuple, desc, SPI_fnumber(desc, "kind"));
+	int			change;
+
+	line->details = NULL;
+	if ((change = became(trigdata, "deleted_at")) != 0)
+	{
+		line->description = change > 0 ? "workspace deleted" : "workspace restored";
+		pp_log_later(line);
+	}
+	if ((change = became(trigdata, "suspended_at")) != 0)
+	{
+		line->description = change > 0 ? "workspace suspended" : "workspace resumed";
+		pp_log_later(line);
+	}
+	if (partner_id != get_id(trigdata->tg_trigtuple, desc, "partner_id"))
+	{
+		line->description = partner_id != 0 ? psprintf("workspace is now a customer of partner " INT64_FORMAT, partner_id) :
+			"workspace has left its partner";
+		pp_log_later(line);
+	}
+	if (strcmp(was_kind, kind) != 0)
+	{
+		line->description = psprintf("workspace is now a %s workspace", kind);
+		pp_log_later(line);
+	}
+}
+
+/*
+ * log_workspace is the AFTER INSERT OR UPDATE trigger of workspace, for each
+ * row: update_organization and change_limit.
+ */
+Datum
+partner_portal_log_workspace(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = row_trigger(fcinfo, "log_workspace");
+	TupleDesc	desc;
+	PpLogLine	line = {0};
+	StringInfoData json;
+	StringInfoData names;
+
+	if (trigdata == NULL || TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		return PointerGetDatum(NULL);
+	desc = RelationGetDescr(trigdata->tg_relation);
+	line.workspace_id = get_id(trigdata->tg_trigtuple, desc, "workspace_id");
+	line.action = "update_organization";
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+	{
+		line.description = "workspace created";
+		pp_log_later(&line);
+		return PointerGetDatum(NULL);
+	}
+	if (became(trigdata, "purged_at") > 0)
+	{
+		line.description = "workspace purged";
+		pp_log_later(&line);
+		return PointerGetDatum(NULL);
+	}
+	log_state(trigdata, &line);
+	initStringInfo(&json);
+	initStringInfo(&names);
+	append_changes(trigdata, setting_columns, lengthof(setting_columns), &json, &names);
+	if (json.len > 0)
+	{
+		line.description = psprintf("changed: %s", names.data);
+		line.details = json.data;
+		pp_log_later(&line);
+	}
+	initStringInfo(&json);
+	initStringInfo(&names);
+	append_changes(trigdata, limit_columns, lengthof(limit_columns), &json, &names);
+	if (json.len > 0)
+	{
+		line.action = "change_limit";
+		line.description = psprintf("changed: %s", names.data);
+		line.details = json.data;
+		pp_log_later(&line);
+	}
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * member_workspaces returns the workspaces that an account has accepted to be a
+ * member of, in the memory context of the caller.
+ */
+static List *
+member_workspaces(int64 account_id)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(account_id)};
+	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext old_context;
+	List	   *result = NIL;
+	PpOwner		self;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	pp_become_owner(&self);
+	if (plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare("SELECT workspace_id FROM partner_portal.member"
+										   " WHERE account_id = $1 AND accepted_at IS NOT NULL ORDER BY workspace_id", 1, types);
+
+		if (prepared == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(prepared);
+		plan = prepared;
+	}
+	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the memberships of account " INT64_FORMAT, account_id);
+	old_context = MemoryContextSwitchTo(caller);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		int64	   *id = palloc(sizeof(int64));
+		bool		null;
+
+		*id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &null));
+		result = lappend(result, id);
+	}
+	MemoryContextSwitchTo(old_context);
+	pp_stop_being_owner(&self);
+	SPI_finish();
+	return result;
+}
+
+/*
+ * log_account is the AFTER UPDATE trigger of account, for each row: one line in
+ * every workspace that the account is a member of, without what the profile says.
+ */
+Datum
+partner_portal_log_account(PG_FUNCTION_ARGS)
+{
+	static const char *const profile_columns[] = {"email", "name", "locale"};
+	TriggerData *trigdata = row_trigger(fcinfo, "log_account");
+	PpLogLine	line = {0};
+	StringInfoData json;
+	StringInfoData names;
+	ListCell   *cell;
+	int			disabled;
+
+	if (trigdata == NULL || !TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+		return PointerGetDatum(NULL);
+	line.about = get_id(trigdata->tg_newtuple, RelationGetDescr(trigdata->tg_relation), "account_id");
+	initStringInfo(&json);
+	initStringInfo(&names);
+	append_changes(trigdata, profile_columns, lengthof(profile_columns), &json, &names);
+	disabled = became(trigdata, "disabled_at");
+	if (json.len == 0 && disabled == 0)
+		return PointerGetDatum(NULL);
+	foreach(cell, member_workspaces(line.about))
+	{
+		line.workspace_id = *(int64 *) lfirst(cell);
+		if (json.len > 0)
+		{
+			line.action = "update_user_profile";
+			line.description = psprintf("account " INT64_FORMAT " changed: %s", line.about, names.data);
+			pp_log_later(&line);
+		}
+		if (disabled != 0)
+		{
+			line.action = "update_user_permissions";
+			line.description = psprintf("account " INT64_FORMAT " %s", line.about, disabled > 0 ? "disabled" : "enabled");
+			pp_log_later(&line);
+		}
+	}
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * write_activity(workspace_id, action, description, details, about_account_id)
+ * writes a line of the application's own and returns its number.
+ */
+Datum
+partner_portal_write_activity(PG_FUNCTION_ARGS)
+{
+	PpLogLine	line = {0};
+	PpLogLine  *lines[1] = {&line};
+
+	PreventCommandIfReadOnly("log_activity()");
+	line.workspace_id = PG_GETARG_INT64(0);
+	line.action = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	line.description = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	line.details = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	line.about = PG_ARGISNULL(4) ? 0 : PG_GETARG_INT64(4);
+	line.by_application = true;
+	PG_RETURN_INT64(pp_usage_log(lines, 1));
+}
