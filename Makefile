@@ -39,6 +39,7 @@ OBJS = \
 	src/activity_guard.o \
 	src/outbox.o \
 	src/worker.o \
+	src/job.o \
 	src/secrets.o \
 	src/webhook.o \
 	src/mail_format.o \
@@ -93,6 +94,7 @@ SQL_PARTS = \
 	sql/portal_user.sql \
 	sql/verify.sql \
 	sql/health.sql \
+	sql/job.sql \
 	sql/enroll.sql \
 	sql/drop_guard.sql
 
@@ -110,6 +112,7 @@ REGRESS = \
 	lint \
 	foreign_id \
 	mail_format \
+	job \
 	delivery_address \
 	usage \
 	billing_period \
