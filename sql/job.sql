@@ -29,6 +29,14 @@ END;
 COMMENT ON FUNCTION partner_portal.tick_close_periods(timestamptz) IS 'Step of tick(): closes billing periods that have ended, of up to 100 workspaces.';
 REVOKE ALL ON FUNCTION partner_portal.tick_close_periods(timestamptz) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.tick_run_billing(at timestamptz) RETURNS bigint
+	LANGUAGE sql
+BEGIN ATOMIC
+	SELECT count(*) FILTER (WHERE a.action <> 'failed') FROM partner_portal.run_billing(tick_run_billing.at, 500) a;
+END;
+COMMENT ON FUNCTION partner_portal.tick_run_billing(timestamptz) IS 'Step of tick(): bills up to 500 workspaces; those that fail are in billing_health().';
+REVOKE ALL ON FUNCTION partner_portal.tick_run_billing(timestamptz) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.tick_refresh_usage(at timestamptz) RETURNS bigint
 	LANGUAGE sql
 BEGIN ATOMIC
@@ -69,6 +77,7 @@ REVOKE ALL ON FUNCTION partner_portal.tick_forget_deliveries(timestamptz) FROM P
 
 INSERT INTO partner_portal.job_step (position, step) VALUES
 	(10, 'tick_close_periods'),
+	(20, 'tick_run_billing'),
 	(60, 'tick_refresh_usage'),
 	(80, 'tick_cancel_expired'),
 	(90, 'tick_forget_deliveries');

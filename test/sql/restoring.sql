@@ -49,7 +49,8 @@ CREATE TEMP TABLE not_dumped (name text, reason text);
 INSERT INTO not_dumped VALUES
 	('workspace_usage', 'counted again from what is restored'),
 	('acl_signal', 'always empty'),
-	('role_grant', 'filled by the install script');
+	('role_grant', 'filled by the install script'),
+	('job_step', 'the same');
 CREATE TEMP VIEW dumped AS
 	SELECT c.oid, c.relname, d.condition FROM pg_extension e, unnest(e.extconfig, e.extcondition) AS d (oid, condition) JOIN pg_class c ON c.oid = d.oid
 	WHERE e.extname = 'partner_portal';
