@@ -237,6 +237,54 @@ try_lock(int64 workspace_id, ArrayType *keys)
 typedef int64 (*KeyCount) (const PpUsage *usage, int64 argument);
 
 /*
+ * try_choice is one try of lock_choice(), in a subtransaction that it ends
+ * whatever happens: one that is left to the end of the command would be taken
+ * for a savepoint of the user's.
+ */
+static bool
+try_choice(KeyChoice choice, int64 workspace_id, const char *reason,
+		   KeyCount count, int64 argument, PpUsage *usage)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		int64		how_many = count(usage, argument);
+
+		if (how_many != 0)
+			(void) run_statement(LOCK, choice, workspace_id, how_many, reason);
+		lock_counter(workspace_id, usage);
+		how_many = count(usage, argument);
+		done = how_many == 0 ||
+			try_lock(workspace_id, run_statement(PICK, choice, workspace_id, how_many, reason));
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	if (done)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/*
  * lock_choice locks keys of a workspace and then its counter, such that the
  * choice, made again under the counter's lock, comes to keys that are locked.
  * What others hold and has become part of the choice meanwhile, it does not
@@ -248,32 +296,11 @@ static void
 lock_choice(KeyChoice choice, int64 workspace_id, const char *reason,
 			KeyCount count, int64 argument, PpUsage *usage)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-
 	for (int tries = 0; tries < 10; tries++)
 	{
-		int64		how_many;
-		bool		done;
-
 		if (!pp_usage_read(workspace_id, usage))
 			break;
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(context);
-		how_many = count(usage, argument);
-		if (how_many != 0)
-			(void) run_statement(LOCK, choice, workspace_id, how_many, reason);
-		lock_counter(workspace_id, usage);
-		how_many = count(usage, argument);
-		done = how_many == 0 ||
-			try_lock(workspace_id, run_statement(PICK, choice, workspace_id, how_many, reason));
-		if (done)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (done)
+		if (try_choice(choice, workspace_id, reason, count, argument, usage))
 			return;
 	}
 	lock_counter(workspace_id, usage);

@@ -47,7 +47,7 @@ sub script
 		elsif ($what < 14) { $sql .= "UPDATE security_key SET status = CASE status WHEN 'active' THEN 'disabled' ELSE 'active' END WHERE workspace_id = $w AND key_id % 7 = $i % 7 AND status <> 'revoked';\n" }
 		elsif ($what < 15) { $sql .= sprintf "SELECT count(*) FROM set_usage_limit(%d, %d, restore => %s) \\g /dev/null\n", 4 + int rand 4, 5 + int rand 300, rand() < 0.5 ? 'true' : 'false' }
 		elsif ($what < 16) { $sql .= "SELECT count(*) FROM disable_security_keys($w, 20) \\g /dev/null\n" }
-		elsif ($what < 17) { $sql .= "INSERT INTO workspace (company_name, slug, partner_id, created_at, anchor_date) VALUES ('$name', '$name', 1, '2024-01-01', '2024-01-31') RETURNING workspace_id AS made \\gset\nSELECT add_member(:made, '$name\@customer.example', 'owner') \\g /dev/null\n" }
+		elsif ($what < 17) { $sql .= "BEGIN;\nINSERT INTO workspace (company_name, slug, partner_id, created_at, anchor_date) VALUES ('$name', '$name', 1, '2024-01-01', '2024-01-31') RETURNING workspace_id AS made \\gset\nSELECT add_member(:made, '$name\@customer.example', 'owner') \\g /dev/null\nCOMMIT;\n" }
 		elsif ($what < 18) { $sql .= sprintf "SELECT count(*) FROM close_periods('2024-01-01'::timestamptz + '20 days'::interval * %d, 2) \\g /dev/null\n", $i % 40 }
 		elsif ($what < 19) { $sql .= "SELECT count(*) FROM (SELECT suspend_workspace($w, 'unpaid')) s \\g /dev/null\nSELECT count(*) FROM (SELECT resume_workspace($w)) r \\g /dev/null\n" }
 		else { $sql .= "BEGIN;\nSAVEPOINT s;\nINSERT INTO security_key (workspace_id, kind, serial) VALUES ($w, '$kind', 'never $name');\nROLLBACK TO s;\nINSERT INTO security_key (workspace_id, kind, serial) VALUES ($w, '$kind', 'some $name');\nCOMMIT;\n" }
@@ -56,29 +56,25 @@ sub script
 	return "$dir/$round.$client.sql";
 }
 
+# What a client has printed, but for a line that is not complete.
 sub acknowledged
 {
-	my ($out) = @_;
-	return grep { /^(kept|gone) / } split /\n/, $$out =~ s/[^\n]*\z//r;
+	my ($file) = @_;
+	return grep { /^(kept|gone) / } split /\n/, slurp_file($file) =~ s/[^\n]*\z//r;
 }
 
 foreach my $round (1 .. $rounds)
 {
-	my @sessions;
-	my @outs = map { my $s = ''; \$s } 1 .. $clients;
-	foreach my $c (0 .. $clients - 1)
-	{
-		push @sessions, IPC::Run::start(
-			[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-f', script($round, $c) ],
-			'>', $outs[$c], '2>', \my $error);
-	}
+	my @outs = map { "$dir/out.$round.$_" } 1 .. $clients;
+	my @sessions = map {
+		IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-f', script($round, $_) ],
+			'<', \undef, '>', "$dir/out.$round.$_", '2>', "$dir/err.$round.$_")
+	} 1 .. $clients;
 	my $enough = 150 + int rand 400;
-	my $count = 0;
 	foreach my $try (1 .. 6000)
 	{
-		$_->pump_nb foreach (@sessions);
-		$count = 0;
-		$count += acknowledged($_) foreach (@outs);
+		my $count = 0;
+		$count += acknowledged($_) foreach (grep { -e } @outs);
 		last if $count >= $enough;
 		usleep(10_000);
 	}
@@ -104,6 +100,8 @@ foreach my $round (1 .. $rounds)
 	my @gone = map { grep { /^gone/ } acknowledged($_) } @outs;
 	append_to_file("$dir/kept.$round", join("\n", @kept, ''));
 	append_to_file("$dir/gone.$round", join("\n", @gone, ''));
+	my @lost = map { my ($last) = reverse split /\n/, slurp_file("$dir/err.$round.$_"); $last // '' } 1 .. $clients;
+	is(scalar(grep { /connection to server was lost|server closed the connection|terminating connection/ } @lost), $clients, "round $round: every client was cut off") or diag(@lost);
 	cmp_ok(scalar @kept, '>', 50, "round $round, $how: there was load (" . @kept . ' keys)');
 	is($node->safe_psql('postgres', 'SELECT * FROM partner_portal.verify()'), '', "round $round: verify() finds nothing");
 	is($node->safe_psql('postgres', <<"S"), '0|0|0', "round $round: every acknowledged key is there, none that was deleted or rolled back");
