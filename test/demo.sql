@@ -107,7 +107,7 @@ SELECT count(partner_portal.import_key_activity(k.workspace_id, k.key_id,
 FROM (SELECT workspace_id, key_id, row_number() OVER (PARTITION BY workspace_id ORDER BY key_id) AS n FROM partner_portal.security_key) k
 CROSS JOIN generate_series(1, 3) AS months_ago
 -- a period of each workspace's own calendar; fewer keys the longer ago
-CROSS JOIN LATERAL partner_portal.billing_period_at(k.workspace_id, lower(partner_portal.billing_period_at(k.workspace_id)) - months_ago * interval '28 days') AS p (period)
+CROSS JOIN LATERAL partner_portal.billing_period_at(k.workspace_id, lower(partner_portal.billing_period_at(k.workspace_id)) - (months_ago * 28 - 1) * interval '1 day') AS p (period)
 WHERE k.n % 5 >= months_ago - 1;
 SELECT demo.expect('three months of history', count(*) = 985) FROM partner_portal.key_activity WHERE NOT upper_inf(active) \g /dev/null
 
@@ -169,7 +169,7 @@ SELECT months_ago, coalesce(u.kind, 'total') AS kind, u.distinct_keys, u.peak_ke
 	round(u.key_days, 3) AS key_days, round(u.key_seconds) AS key_seconds
 FROM generate_series(3, 0, -1) AS months_ago
 CROSS JOIN LATERAL partner_portal.billing_period_at(:delta,
-	CASE months_ago WHEN 0 THEN now() ELSE lower(partner_portal.billing_period_at(:delta)) - months_ago * interval '28 days' END) AS p (period)
+	CASE months_ago WHEN 0 THEN now() ELSE lower(partner_portal.billing_period_at(:delta)) - (months_ago * 28 - 1) * interval '1 day' END) AS p (period)
 CROSS JOIN LATERAL partner_portal.usage(:delta, p.period) u
 ORDER BY months_ago DESC, u.kind;
 SELECT demo.expect('detail: 57 of 57', d.active = 57 AND d.key_limit = 57 AND d.restrict_keys)
@@ -179,7 +179,7 @@ FROM partner_portal.usage(:delta) u WHERE u.kind IS NULL \g /dev/null
 SELECT demo.expect('usage ' || months_ago || ' periods ago', u.distinct_keys = CASE months_ago WHEN 3 THEN 48 WHEN 2 THEN 64 ELSE 80 END)
 FROM generate_series(1, 3) AS months_ago
 CROSS JOIN LATERAL partner_portal.usage(:delta, partner_portal.billing_period_at(:delta,
-	lower(partner_portal.billing_period_at(:delta)) - months_ago * interval '28 days')) u
+	lower(partner_portal.billing_period_at(:delta)) - (months_ago * 28 - 1) * interval '1 day')) u
 WHERE u.kind IS NULL \g /dev/null
 COMMIT;
 
