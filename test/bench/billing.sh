@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # billing.sh: how fast a month is billed, as a ratio to a loop of one workspace a statement, on the server that PG* names.
 #
-#   test/bench/billing.sh [workspaces, default 1000] [stretches of each, default 100]
+#   test/bench/billing.sh [workspaces, default 1000] [stretches of each, default 100] [of them in the loop, default all]
 #
 # The loop does the same work with the same functions, a transaction each. Both start from the same copy of a database.
-# Printed: seconds, workspaces and stretches a second, memory of the backend, and the ratio.
+# Printed: seconds, workspaces and stretches a second, memory of the backend, and the ratio of the time for a workspace.
 
 set -euo pipefail
 workspaces=${1:-1000}
 stretches=${2:-100}
-[[ $workspaces =~ ^[0-9]+$ && $stretches =~ ^[0-9]+$ && $workspaces -ge 1 && $stretches -ge 1 ]] || { echo "usage: test/bench/billing.sh [workspaces] [stretches of each]" >&2; exit 2; }
+looped=${3:-$workspaces}
+[[ $workspaces$stretches$looped =~ ^[0-9]+$ && $workspaces -ge 1 && $stretches -ge 1 && $looped -ge 1 && $looped -le $workspaces ]] ||
+	{ echo "usage: test/bench/billing.sh [workspaces] [stretches of each] [of them in the loop]" >&2; exit 2; }
 base=pp_bench_billing
 as_of='2026-02-01 01:00+00'
 run() { psql -XAtq -v ON_ERROR_STOP=1 "$@"; }
@@ -39,15 +41,16 @@ facts=$(run -d "$base" -c 'SELECT count(*) FROM partner_portal.key_history')
 run -d postgres -c "CREATE DATABASE ${base}_loop TEMPLATE $base" -c "CREATE DATABASE ${base}_batch TEMPLATE $base"
 
 a=$(now)
-{ echo "SET timezone = 'UTC';"; for ((w = 0; w < workspaces; w++)); do echo "SELECT partner_portal.bill_next('$as_of', $w, 1);"; done; } | run -d ${base}_loop >/dev/null
+{ echo "SET timezone = 'UTC';"; for ((w = 0; w < looped; w++)); do echo "SELECT partner_portal.bill_next('$as_of', $w, 1);"; done; } | run -d ${base}_loop >/dev/null
 loop=$(seconds "$a" "$(now)")
 a=$(now)
-memory=$(run -d ${base}_batch -c "SET timezone = 'UTC'" -c "CALL partner_portal.run_due_billing('$as_of')" -c 'SELECT pg_size_pretty(sum(total_bytes)) FROM pg_backend_memory_contexts')
+memory=$(run -d ${base}_batch -c "SET timezone = 'UTC'" -c "CALL partner_portal.run_due_billing('$as_of')" -c "SELECT (regexp_match(pg_read_file('/proc/' || pg_backend_pid() || '/status'), 'RssAnon:\s*(\S+ kB)'))[1]")
 batch=$(seconds "$a" "$(now)")
 
-check='SELECT count(*), sum(total_minor), max(number) FROM partner_portal.invoice WHERE status = $$final$$'
+check="SELECT count(*), sum(total_minor), max(number) FROM partner_portal.invoice WHERE status = 'final' AND workspace_id <= $looped"
 [[ $(run -d ${base}_loop -c "$check") == "$(run -d ${base}_batch -c "$check")" ]] || { echo "the two differ" >&2; exit 1; }
 echo "workspaces $workspaces, stretches $facts, invoices|sum|last number $(run -d ${base}_batch -c "$check")"
-echo "loop of one workspace a statement: $loop s"
-echo "run_due_billing: $batch s, memory at its end $memory"
-awk -v l="$loop" -v b="$batch" -v w="$workspaces" -v f="$facts" 'BEGIN { printf "ratio %.1f, %.0f workspaces a second, %.0f stretches a second\n", l / b, w / b, f / b }'
+echo "loop of one workspace a statement: $loop s for $looped"
+echo "run_due_billing: $batch s, memory of its backend $memory"
+awk -v l="$loop" -v n="$looped" -v b="$batch" -v w="$workspaces" -v f="$facts" \
+	'BEGIN { printf "ratio %.1f, %.0f workspaces a second, %.0f stretches a second\n", (l / n) / (b / w), w / b, f / b }'
