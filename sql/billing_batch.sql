@@ -201,7 +201,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE partner_portal.run_due_billing(timestamptz, integer) IS
-'Does what run_billing() does in batches of workspaces with a commit each; sessions that call it at once share the work, and it may be killed anywhere and called again. Failures are warnings, and in billing_health(). Operator only (42501).';
+'Does what run_billing() does in batches of workspaces with a commit each; sessions that call it at once share the work, and it may be killed anywhere and called again. Failures are warnings, and in billing_health(). By a superuser with nobody signed in (42501), since an identity ends with each commit.';
 REVOKE ALL ON PROCEDURE partner_portal.run_due_billing(timestamptz, integer) FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

@@ -114,6 +114,8 @@ COMMENT ON COLUMN partner_portal.invoice.reason IS 'Of a credit note: why.';
 COMMENT ON COLUMN partner_portal.invoice.settled_at IS 'When it was paid or made void.';
 COMMENT ON COLUMN partner_portal.invoice.settled_note IS 'Reference of the payment, or why it is void.';
 
+-- No foreign key to invoice: it would answer a TRUNCATE before the guard does. invoice_line_guard() and invoice_lines_of_draft()
+-- keep lines and documents together.
 CREATE TABLE partner_portal.invoice_line (
 	workspace_id bigint NOT NULL,
 	invoice_id bigint NOT NULL,
@@ -142,7 +144,6 @@ CREATE TABLE partner_portal.invoice_line (
 	text text NOT NULL,
 	amount_minor bigint NOT NULL,
 	CONSTRAINT invoice_line_pkey PRIMARY KEY (workspace_id, invoice_id, line),
-	CONSTRAINT invoice_line_invoice FOREIGN KEY (workspace_id, invoice_id) REFERENCES partner_portal.invoice ON DELETE CASCADE,
 	CONSTRAINT invoice_line_type CHECK (type IN ('usage', 'correction', 'credit')),
 	CONSTRAINT invoice_line_terms CHECK (type = 'credit' OR (component IS NOT NULL AND measure IS NOT NULL AND model IS NOT NULL AND minimum_minor IS NOT NULL
 		AND free_units IS NOT NULL AND part_dates IS NOT NULL AND whole_dates > 0 AND quantity IS NOT NULL)),
@@ -239,24 +240,24 @@ BEGIN
 		IF partner_portal.restoring_session() THEN
 			RETURN NULL;
 		END IF;
-		SELECT EXISTS (SELECT FROM new_lines l JOIN partner_portal.invoice i ON i.workspace_id = l.workspace_id AND i.invoice_id = l.invoice_id
-			WHERE i.status <> 'draft') INTO finished;
+		SELECT EXISTS (SELECT FROM new_lines l WHERE NOT EXISTS (SELECT FROM partner_portal.invoice i
+			WHERE i.workspace_id = l.workspace_id AND i.invoice_id = l.invoice_id AND i.status = 'draft')) INTO finished;
 	ELSIF TG_OP = 'UPDATE' THEN
 		SELECT EXISTS (SELECT FROM (SELECT o.workspace_id, o.invoice_id FROM old_lines o UNION ALL SELECT n.workspace_id, n.invoice_id FROM new_lines n) l
-			JOIN partner_portal.invoice i ON i.workspace_id = l.workspace_id AND i.invoice_id = l.invoice_id
-			WHERE i.status <> 'draft') INTO finished;
+			WHERE NOT EXISTS (SELECT FROM partner_portal.invoice i
+				WHERE i.workspace_id = l.workspace_id AND i.invoice_id = l.invoice_id AND i.status = 'draft')) INTO finished;
 	ELSIF TG_OP = 'DELETE' THEN
 		SELECT EXISTS (SELECT FROM old_lines l JOIN partner_portal.invoice i ON i.workspace_id = l.workspace_id AND i.invoice_id = l.invoice_id
 			WHERE i.status <> 'draft') INTO finished;
 	END IF;
 	IF finished THEN
-		RAISE EXCEPTION USING ERRCODE = 'PP003', MESSAGE = format('cannot %s lines of a finished document', lower(TG_OP)),
+		RAISE EXCEPTION USING ERRCODE = 'PP003', MESSAGE = format('cannot %s lines of a document that is no draft', lower(TG_OP)),
 			DETAIL = 'A finished invoice or credit note never changes.', HINT = 'Correct it with credit_invoice() or void_invoice().';
 	END IF;
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION partner_portal.invoice_line_guard() IS 'Trigger: refuses (PP003) every change of the lines of finished documents.';
+COMMENT ON FUNCTION partner_portal.invoice_line_guard() IS 'Trigger: refuses (PP003) every change of lines but those of drafts.';
 REVOKE ALL ON FUNCTION partner_portal.invoice_line_guard() FROM PUBLIC;
 
 CREATE TRIGGER invoice_line_guard_insert AFTER INSERT ON partner_portal.invoice_line
@@ -267,6 +268,20 @@ CREATE TRIGGER invoice_line_guard_delete AFTER DELETE ON partner_portal.invoice_
 	REFERENCING OLD TABLE AS old_lines FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.invoice_line_guard();
 CREATE TRIGGER invoice_line_guard_truncate BEFORE TRUNCATE ON partner_portal.invoice_line
 	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.invoice_line_guard();
+
+CREATE FUNCTION partner_portal.invoice_lines_of_draft() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	-- whether or not partner_portal.restoring_session(): a deletion is one there too
+	DELETE FROM partner_portal.invoice_line l USING old_invoices o WHERE l.workspace_id = o.workspace_id AND l.invoice_id = o.invoice_id;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.invoice_lines_of_draft() IS 'Trigger: the lines of a draft go with it.';
+REVOKE ALL ON FUNCTION partner_portal.invoice_lines_of_draft() FROM PUBLIC;
+
+CREATE TRIGGER invoice_lines_of_draft AFTER DELETE ON partner_portal.invoice
+	REFERENCING OLD TABLE AS old_invoices FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.invoice_lines_of_draft();
 
 CREATE FUNCTION partner_portal.set_invoice_issuer(partner_id bigint, name text DEFAULT NULL, address text DEFAULT NULL, tax_id text DEFAULT NULL,
 	number_prefix text DEFAULT '', yearly boolean DEFAULT false) RETURNS partner_portal.invoice_issuer

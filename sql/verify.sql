@@ -192,6 +192,11 @@ CREATE FUNCTION partner_portal.verify_invoices(in_workspace bigint) RETURNS TABL
 			GROUP BY l.workspace_id, l.invoice_id) l ON l.workspace_id = i.workspace_id AND l.invoice_id = i.invoice_id
 		WHERE i.subtotal_minor <> coalesce(l.amount_minor, 0) AND (verify_invoices.in_workspace IS NULL OR i.workspace_id = verify_invoices.in_workspace)
 		UNION ALL
+		SELECT l.workspace_id, 'invoices', format('line %s is of document %s, which is not there', l.line, l.invoice_id)
+		FROM partner_portal.invoice_line l
+		WHERE (verify_invoices.in_workspace IS NULL OR l.workspace_id = verify_invoices.in_workspace)
+			AND NOT EXISTS (SELECT FROM partner_portal.invoice i WHERE i.workspace_id = l.workspace_id AND i.invoice_id = l.invoice_id)
+		UNION ALL
 		SELECT i.workspace_id, 'invoices', format('line %s of document %s charged %s and was credited %s', l.line, i.invoice_id, l.amount_minor, c.amount_minor)
 		FROM partner_portal.invoice i
 		JOIN partner_portal.invoice_line l ON l.workspace_id = i.workspace_id AND l.invoice_id = i.invoice_id

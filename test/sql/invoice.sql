@@ -103,13 +103,22 @@ UPDATE invoice SET status = 'paid', settled_at = now() WHERE invoice_id = :draft
 UPDATE invoice SET status = 'draft' WHERE status = 'void';
 DELETE FROM invoice WHERE invoice_id = :draft;
 DELETE FROM invoice WHERE status = 'empty';
-TRUNCATE invoice CASCADE;
+TRUNCATE invoice;
+TRUNCATE invoice, invoice_line CASCADE;
 TRUNCATE invoice_line;
 UPDATE invoice_line SET amount_minor = 0 WHERE invoice_id = :draft;
 DELETE FROM invoice_line WHERE invoice_id = :draft;
 INSERT INTO invoice_line SELECT l.workspace_id, l.invoice_id, 99, l.partner_key, l.issuer_key, l.payer_id, l.workspace_sees, l.partner_sees, l.type, l.about_start, l.about_end, l.component,
 	l.kind, l.measure, l.model, l.unit_price, l.package_size, l.tiers, l.minimum_minor, l.free_units, l.part_dates, l.whole_dates, l.quantity, l.credits_line, l.text, l.amount_minor
 	FROM invoice_line l WHERE l.invoice_id = :draft;
+INSERT INTO invoice_line SELECT l.workspace_id, 4242, 99, l.partner_key, l.issuer_key, l.payer_id, l.workspace_sees, l.partner_sees, l.type, l.about_start, l.about_end, l.component,
+	l.kind, l.measure, l.model, l.unit_price, l.package_size, l.tiers, l.minimum_minor, l.free_units, l.part_dates, l.whole_dates, l.quantity, l.credits_line, l.text, l.amount_minor
+	FROM invoice_line l WHERE l.invoice_id = :draft;
+-- a draft may go, with its lines
+BEGIN;
+DELETE FROM invoice WHERE status = 'draft';
+SELECT count(*) AS lines_without_document FROM invoice_line l WHERE NOT EXISTS (SELECT FROM invoice i WHERE i.invoice_id = l.invoice_id);
+ROLLBACK;
 UPDATE price_plan SET name = 'Cheaper' WHERE plan_id = 1;
 UPDATE plan_component SET tiers = '[]' WHERE plan_id = 1;
 DELETE FROM plan_component WHERE plan_id = 1;
