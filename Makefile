@@ -15,7 +15,9 @@ OBJS = \
 	src/jwks.o \
 	src/signature.o \
 	src/json.o \
+	src/acl_row.o \
 	src/acl_cache.o \
+	src/access_grant.o \
 	src/permission.o \
 	src/policy_reader.o \
 	src/portal.o \
@@ -60,6 +62,8 @@ SQL_PARTS = \
 	sql/permission.sql \
 	sql/workspace.sql \
 	sql/member.sql \
+	sql/product.sql \
+	sql/access_grant.sql \
 	sql/permission_signal.sql \
 	sql/my_workspaces.sql \
 	sql/explain_access.sql \
@@ -88,6 +92,7 @@ SQL_PARTS = \
 	sql/invitation.sql \
 	sql/invite.sql \
 	sql/activity_log.sql \
+	sql/access_consent.sql \
 	sql/panel.sql \
 	sql/report.sql \
 	sql/portal.sql \
@@ -126,6 +131,8 @@ REGRESS = \
 	people \
 	staff \
 	invitation \
+	product \
+	access_grant \
 	workspace \
 	price_plan \
 	invoice \

@@ -292,6 +292,7 @@ BEGIN
 		PERFORM partner_portal.invitation_not_usable();
 	END IF;
 	PERFORM partner_portal.cancel_invitation_mail(declined);
+	PERFORM partner_portal.finish_offer(declined, 'declined');
 END
 $$;
 COMMENT ON FUNCTION partner_portal.decline_invitation(text) IS
@@ -374,7 +375,13 @@ DECLARE
 	person partner_portal.account;
 	made record;
 BEGIN
-	IF signed_in IS NULL THEN
+	IF (invitation).kind = 'access' THEN
+		-- anybody who runs the invited partner; with nobody signed in, who the mail went to
+		SELECT a.* INTO person FROM partner_portal.account a
+		JOIN partner_portal.member m ON m.account_id = a.account_id
+		WHERE m.workspace_id = (invitation).partner_key AND m.role IN ('owner', 'administrator') AND m.accepted_at IS NOT NULL
+			AND CASE WHEN signed_in IS NULL THEN lower(a.email COLLATE "C") = lower((invitation).email COLLATE "C") ELSE a.account_id = signed_in END;
+	ELSIF signed_in IS NULL THEN
 		made := partner_portal.make_account((invitation).email, coalesce(accepting_account.owner_name, (invitation).owner_name));
 		SELECT a.* INTO person FROM partner_portal.account a WHERE a.account_id = made.account_id;
 	ELSE
@@ -388,7 +395,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.accepting_account(partner_portal.invitation, text) IS
-'The account that accepts an invitation: the one signed in, whose address must be the one invited; with nobody signed in the account of that address, made if there is none. PP002. Internal.';
+'The account that accepts an invitation: the one signed in, whose address must be the one invited; with nobody signed in the account of that address, made if there is none. An offer of access is for an owner or administrator of the partner. PP002. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.accepting_account(partner_portal.invitation, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.accept_invitation(token text, company_name text DEFAULT NULL, owner_name text DEFAULT NULL,
@@ -405,7 +412,11 @@ BEGIN
 	END IF;
 	person := partner_portal.accepting_account(asked, owner_name);
 	-- before the invitation, as whoever deletes the workspace or withdraws does
-	PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = asked.workspace_id FOR SHARE;
+	IF asked.kind = 'access' THEN
+		PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = asked.workspace_id FOR NO KEY UPDATE;
+	ELSE
+		PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = asked.workspace_id FOR SHARE;
+	END IF;
 	-- of all that have the token one sees its row pending
 	UPDATE partner_portal.invitation i SET state = 'accepted', finished_at = clock_timestamp(), account_id = person
 	WHERE i.workspace_id = asked.workspace_id AND i.invitation_id = asked.invitation_id
@@ -420,6 +431,7 @@ BEGIN
 		WHEN 'customer' THEN partner_portal.accept_customer_invitation(accepted, person, accept_invitation.company_name, accept_invitation.slug, accept_invitation.time_zone)
 		WHEN 'member' THEN partner_portal.accept_member_invitation(accepted, person)
 		WHEN 'portal' THEN partner_portal.accept_portal_invitation(accepted, person)
+		WHEN 'access' THEN partner_portal.accept_access_invitation(accepted)
 		END;
 	UPDATE partner_portal.invitation i SET accepted_workspace_id = place
 	WHERE i.workspace_id = accepted.workspace_id AND i.invitation_id = accepted.invitation_id
@@ -429,7 +441,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.accept_invitation(text, text, text, text, text) IS
-'Accepts an invitation, once, and returns it with account_id and accepted_workspace_id. With nobody signed in the token proves the address, and its account is made if there is none; who is signed in must have that address. company_name, slug and time_zone are for the workspace that kinds partner and customer make. 22004; PP002 it cannot be used; PP005 the partner is suspended; 23505 the slug is taken; 22023.';
+'Accepts an invitation, once, and returns it with account_id and accepted_workspace_id. With nobody signed in the token proves the address, and its account is made if there is none; who is signed in must have that address. An offer of access (kind access) is accepted by an owner or administrator of the partner. company_name, slug and time_zone are for the workspace that kinds partner and customer make. 22004; PP002 it cannot be used; PP005 the partner is suspended; 23505 the slug is taken; 22023.';
 REVOKE ALL ON FUNCTION partner_portal.accept_invitation(text, text, text, text, text) FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

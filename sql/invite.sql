@@ -118,7 +118,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('invitation %s not found', invitation_id);
 	END IF;
 	-- before the invitation, as whoever accepts does
-	PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = found_invitation.workspace_id FOR SHARE;
+	PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = found_invitation.workspace_id FOR NO KEY UPDATE;
 	SELECT i.* INTO found_invitation FROM partner_portal.invitation i
 	WHERE i.workspace_id = found_invitation.workspace_id AND i.invitation_id = found_invitation.invitation_id
 	FOR UPDATE;
@@ -166,6 +166,7 @@ BEGIN
 	UPDATE partner_portal.invitation i SET state = 'withdrawn', finished_at = clock_timestamp()
 	WHERE i.workspace_id = withdrawn.workspace_id AND i.invitation_id = withdrawn.invitation_id;
 	PERFORM partner_portal.cancel_invitation_mail(withdrawn);
+	PERFORM partner_portal.finish_offer(withdrawn, 'withdrawn');
 END
 $$;
 COMMENT ON FUNCTION partner_portal.withdraw_invitation(bigint) IS

@@ -61,6 +61,9 @@ REVOKE ALL ON FUNCTION partner_portal.limit_workspace() FROM PUBLIC;
 
 CREATE TRIGGER stamp_key BEFORE INSERT OR UPDATE ON partner_portal.security_key
 	FOR EACH ROW EXECUTE FUNCTION partner_portal.stamp_key();
+-- the other events are stamp_key's
+CREATE TRIGGER hold_grant BEFORE DELETE ON partner_portal.security_key
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.hold_grant();
 CREATE TRIGGER count_insert AFTER INSERT ON partner_portal.security_key
 	REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.count_keys();
 CREATE TRIGGER count_update AFTER UPDATE ON partner_portal.security_key

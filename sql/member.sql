@@ -7,6 +7,8 @@ CREATE TABLE partner_portal.member (
 	role text NOT NULL,
 	created_at timestamptz NOT NULL DEFAULT now(),
 	accepted_at timestamptz,
+	grant_id bigint,
+	ends_at timestamptz,
 	CONSTRAINT member_pkey PRIMARY KEY (workspace_id, account_id),
 	CONSTRAINT member_workspace FOREIGN KEY (workspace_id, partner_key)
 		REFERENCES partner_portal.workspace (workspace_id, partner_key) ON UPDATE CASCADE,
@@ -17,6 +19,9 @@ CREATE INDEX member_account_id ON partner_portal.member (account_id, workspace_i
 CREATE INDEX member_partner_key_idx ON partner_portal.member (partner_key);
 COMMENT ON TABLE partner_portal.member IS 'An account in a workspace, with a role. Changed by functions only.';
 COMMENT ON COLUMN partner_portal.member.accepted_at IS 'NULL until the account has accepted a membership that somebody else made for it; it does not count before.';
+
+COMMENT ON COLUMN partner_portal.member.grant_id IS 'Access grant that the membership ends with: that of a person of the partner who was a member or guest before.';
+COMMENT ON COLUMN partner_portal.member.ends_at IS 'It does not count from then on: the expiry of that grant.';
 
 CREATE TABLE partner_portal.staff (
 	workspace_id bigint NOT NULL,

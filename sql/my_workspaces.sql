@@ -7,7 +7,7 @@ CREATE VIEW partner_portal.my_workspaces WITH (security_barrier) AS
 		m.created_at, m.accepted_at
 	FROM partner_portal.member m
 	JOIN partner_portal.workspace w ON w.workspace_id = m.workspace_id
-	WHERE m.account_id = (SELECT partner_portal.current_account_id()) AND w.deleted_at IS NULL;
+	WHERE m.account_id = (SELECT partner_portal.current_account_id()) AND w.deleted_at IS NULL AND (m.ends_at IS NULL OR m.ends_at > now());
 COMMENT ON VIEW partner_portal.my_workspaces IS
 'Workspaces that the identity belongs to, wherever it acts; those deleted are left out. act_in() chooses among the accepted ones.';
 COMMENT ON COLUMN partner_portal.my_workspaces.accepted IS 'False for a membership that somebody else made and this account has not accepted: it gives no access.';

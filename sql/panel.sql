@@ -71,7 +71,15 @@ CREATE VIEW partner_portal.partner_panel WITH (security_barrier) AS
 				OR d.payer_id BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
 				OR (d.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()) AND d.partner_sees)
 				OR (d.partner_key = (SELECT partner_portal.current_partner_id()) AND d.partner_sees))
-		ORDER BY d.period_start DESC LIMIT 1) i ON true;
+		ORDER BY d.period_start DESC LIMIT 1) i ON true
+	UNION ALL
+	-- who let the partner near some products shows its name
+	SELECT w.workspace_id, NULL, w.company_name, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+		CASE WHEN w.suspended_at IS NOT NULL THEN 'suspended' ELSE 'active' END, 'granted', NULL, NULL
+	FROM partner_portal.workspace w
+	WHERE w.workspace_id = ANY ((SELECT partner_portal.limited_workspaces())::bigint[]) AND w.deleted_at IS NULL
+		AND NOT coalesce(w.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()), false)
+		AND NOT coalesce(w.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]), false);
 COMMENT ON VIEW partner_portal.partner_panel IS
 'One row per customer that the identity may read: those registered under its partner (of a plain member, those it is staff of) and those that granted access. Nobody else''s.';
 COMMENT ON COLUMN partner_portal.partner_panel.billing_period IS 'The customer''s current billing period [start, end).';
@@ -84,7 +92,7 @@ COMMENT ON COLUMN partner_portal.partner_panel.last_period_keys IS 'Different ke
 COMMENT ON COLUMN partner_portal.partner_panel.last_invoice_date IS 'Date of the customer''s last invoice that the identity may see; void ones apart.';
 COMMENT ON COLUMN partner_portal.partner_panel.last_invoice_keys IS 'Keys billed on it.';
 COMMENT ON COLUMN partner_portal.partner_panel.state IS 'active, suspended or deleted.';
-COMMENT ON COLUMN partner_portal.partner_panel.relation IS 'registered under the partner, or granted by the customer.';
+COMMENT ON COLUMN partner_portal.partner_panel.relation IS 'registered under the partner, or granted by the customer; of one that granted some products alone there is nothing but its name.';
 
 CREATE FUNCTION partner_portal.partner_summary(partner_id bigint DEFAULT NULL)
 	RETURNS TABLE (customers bigint, added_this_month bigint, smartphones bigint, contactless_cards bigint,
@@ -209,10 +217,10 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'text to search for is too long';
 	END IF;
 	RETURN QUERY
-	SELECT v.workspace_id, v.company_name, w.slug, v.state, v.relation
+	SELECT v.workspace_id, v.company_name, CASE WHEN v.created_at IS NOT NULL THEN w.slug END, v.state, v.relation
 	FROM partner_portal.partner_panel v
 	JOIN partner_portal.workspace w ON w.workspace_id = v.workspace_id
-	WHERE starts_with(lower(v.company_name), lower(beginning)) OR starts_with(w.slug, lower(beginning))
+	WHERE starts_with(lower(v.company_name), lower(beginning)) OR (v.created_at IS NOT NULL AND starts_with(w.slug, lower(beginning)))
 	ORDER BY v.company_name, v.workspace_id;
 END
 $$;

@@ -337,10 +337,11 @@ CREATE VIEW partner_portal.members WITH (security_barrier) AS
 	SELECT m.workspace_id, m.account_id, a.email, a.name, m.role, m.created_at, m.accepted_at, a.disabled_at IS NOT NULL AS disabled
 	FROM partner_portal.member m
 	JOIN partner_portal.account a ON a.account_id = m.account_id
-	WHERE m.workspace_id = (SELECT partner_portal.own_workspace('read'))
-		OR m.account_id = (SELECT partner_portal.current_account_id())
-		OR m.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
-		OR m.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]);
+	WHERE (m.ends_at IS NULL OR m.ends_at > now())
+		AND (m.workspace_id = (SELECT partner_portal.own_workspace('read'))
+			OR m.account_id = (SELECT partner_portal.current_account_id())
+			OR m.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+			OR m.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]));
 COMMENT ON VIEW partner_portal.members IS
 'People of the workspaces that one may read, and one''s own memberships, with their addresses; pending ones have accepted_at NULL.';
 

@@ -148,7 +148,12 @@ REVOKE ALL ON FUNCTION partner_portal.plan_at(bigint, bigint, timestamptz) FROM 
 CREATE FUNCTION partner_portal.payer_at(workspace_id bigint, at timestamptz) RETURNS bigint
 	LANGUAGE sql STABLE
 BEGIN ATOMIC
-	SELECT payer_at.workspace_id WHERE payer_at.at IS NOT NULL;
+	SELECT coalesce((
+		SELECT g.partner_id FROM partner_portal.access_grant g
+		WHERE g.workspace_id = payer_at.workspace_id AND g.wallet_since <= payer_at.at AND coalesce(g.wallet_until > payer_at.at, true)
+			AND coalesce(g.expires_at > payer_at.at, true)
+		ORDER BY g.wallet_since DESC LIMIT 1), payer_at.workspace_id)
+	WHERE payer_at.at IS NOT NULL;
 END;
 COMMENT ON FUNCTION partner_portal.payer_at(bigint, timestamptz) IS
 'Workspace that pays a platform plan''s invoice of a period of the workspace starting at an instant: the holder of its wallet then, else itself. Internal.';

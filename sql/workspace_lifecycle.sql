@@ -238,6 +238,8 @@ BEGIN
 	DELETE FROM partner_portal.folder f WHERE f.workspace_id = purge_workspace.workspace_id;
 	DELETE FROM partner_portal.invitation i WHERE i.workspace_id = purge_workspace.workspace_id;
 	PERFORM partner_portal.erase_activity(NULL, workspace_id);
+	DELETE FROM partner_portal.product p WHERE p.workspace_id = purge_workspace.workspace_id;
+	UPDATE partner_portal.access_grant g SET message = NULL, end_reason = NULL WHERE purge_workspace.workspace_id IN (g.workspace_id, g.partner_id);
 	UPDATE partner_portal.workspace w
 	SET company_name = 'Purged workspace ' || w.workspace_id, slug = 'purged-' || w.workspace_id || '-' || left(md5(partner_portal.new_secret()), 8),
 		address = NULL, tax_id = NULL, suspended_reason = NULL, sso_enabled = false, notify_new_keys = false, notify_billing = false,

@@ -21,12 +21,9 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/stratnum.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -108,90 +105,24 @@ find_signal(Oid *schema)
 }
 
 /*
- * column returns a column of a row of the named table's, by name.
+ * pp_acl_schema returns the extension's schema for reading what decides access;
+ * false when the extension is not installed here.
  */
-static Datum
-column(HeapTuple row, Relation relation, const char *name, bool *isnull)
+bool
+pp_acl_schema(Oid *schema)
 {
-	AttrNumber	number = get_attnum(RelationGetRelid(relation), name);
-
-	if (number == InvalidAttrNumber)
-		elog(ERROR, "column \"%s\" of relation \"%s\" does not exist",
-			 name, RelationGetRelationName(relation));
-	return heap_getattr(row, number, RelationGetDescr(relation), isnull);
+	return find_signal(schema);
 }
 
 /*
- * is_set tells whether a column is not NULL.
+ * pp_acl_generation returns a number that is another one whenever something
+ * that decides access may have changed.
  */
-static bool
-is_set(HeapTuple row, Relation relation, const char *name)
+uint64
+pp_acl_generation(void)
 {
-	bool		isnull;
-
-	(void) column(row, relation, name, &isnull);
-	return !isnull;
-}
-
-/*
- * id_column returns a bigint column, 0 for NULL.
- */
-static int64
-id_column(HeapTuple row, Relation relation, const char *name)
-{
-	bool		isnull;
-	Datum		value = column(row, relation, name, &isnull);
-
-	return isnull ? 0 : DatumGetInt64(value);
-}
-
-/*
- * text_column_is tells whether a text column holds exactly the given text.
- */
-static bool
-text_column_is(HeapTuple row, Relation relation, const char *name, const char *expected)
-{
-	bool		isnull;
-	Datum		value = column(row, relation, name, &isnull);
-	text	   *found;
-	bool		same;
-
-	if (isnull)
-		return false;
-	found = DatumGetTextPP(value);
-	same = VARSIZE_ANY_EXHDR(found) == strlen(expected) &&
-		memcmp(VARDATA_ANY(found), expected, strlen(expected)) == 0;
-	if ((Pointer) found != DatumGetPointer(value))
-		pfree(found);
-	return same;
-}
-
-/*
- * begin_scan reads the rows of a table with the given id in a bigint column
- * by an index, as of the latest commit.
- */
-static SysScanDesc
-begin_scan(Relation relation, const char *index, const char *column_name, int64 id)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, get_attnum(RelationGetRelid(relation), column_name),
-				BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	return systable_beginscan(relation,
-							  get_relname_relid(index, RelationGetNamespace(relation)),
-							  true, NULL, 1, &key);
-}
-
-/*
- * open_table opens one of the extension's tables for reading, which also
- * absorbs invalidation messages.  NULL if there is none.
- */
-static Relation
-open_table(Oid schema, const char *name)
-{
-	Oid			relation = get_relname_relid(name, schema);
-
-	return OidIsValid(relation) ? table_open(relation, AccessShareLock) : NULL;
+	AcceptInvalidationMessages();
+	return generation;
 }
 
 /*
@@ -204,25 +135,25 @@ read_workspace(Relation relation, int64 workspace_id, PpWorkspace *workspace)
 	HeapTuple	row;
 
 	memset(workspace, 0, sizeof(PpWorkspace));
-	scan = begin_scan(relation, "workspace_pkey", "workspace_id", workspace_id);
+	scan = pp_scan_by_id(relation, "workspace_pkey", "workspace_id", workspace_id);
 	row = systable_getnext(scan);
 	if (HeapTupleIsValid(row))
 	{
 		workspace->workspace_id = workspace_id;
-		workspace->partner_key = id_column(row, relation, "partner_id");
-		workspace->is_partner = text_column_is(row, relation, "kind", "partner");
-		workspace->deleted = is_set(row, relation, "deleted_at");
-		workspace->suspended = is_set(row, relation, "suspended_at");
+		workspace->partner_key = pp_row_id(row, relation, "partner_id");
+		workspace->is_partner = pp_row_text_is(row, relation, "kind", "partner");
+		workspace->deleted = pp_row_is_set(row, relation, "deleted_at");
+		workspace->suspended = pp_row_is_set(row, relation, "suspended_at");
 	}
 	systable_endscan(scan);
 	if (workspace->workspace_id == 0)
 		return false;
 	if (workspace->partner_key != 0)
 	{
-		scan = begin_scan(relation, "workspace_pkey", "workspace_id", workspace->partner_key);
+		scan = pp_scan_by_id(relation, "workspace_pkey", "workspace_id", workspace->partner_key);
 		row = systable_getnext(scan);
 		workspace->partner_suspended = HeapTupleIsValid(row) &&
-			is_set(row, relation, "suspended_at");
+			pp_row_is_set(row, relation, "suspended_at");
 		systable_endscan(scan);
 	}
 	return true;
@@ -262,7 +193,7 @@ pp_workspace(int64 workspace_id, PpWorkspace *workspace)
 
 	memset(workspace, 0, sizeof(PpWorkspace));
 	if (!find_signal(&schema) ||
-		(relation = open_table(schema, "workspace")) == NULL)
+		(relation = pp_open_ours(schema, "workspace")) == NULL)
 		return false;
 	seen = generation;
 	found = read_workspace(relation, workspace_id, workspace);
@@ -299,23 +230,23 @@ pp_workspace(int64 workspace_id, PpWorkspace *workspace)
 static bool
 read_account(Oid schema, PpAccess *access)
 {
-	Relation	relation = open_table(schema, "account");
+	Relation	relation = pp_open_ours(schema, "account");
 	SysScanDesc scan;
 	HeapTuple	row;
 	bool		found;
 
 	if (relation == NULL)
 		return false;
-	scan = begin_scan(relation, "account_pkey", "account_id", access->account_id);
+	scan = pp_scan_by_id(relation, "account_pkey", "account_id", access->account_id);
 	row = systable_getnext(scan);
 	found = HeapTupleIsValid(row);
 	if (found)
 	{
 		bool		isnull;
 
-		access->is_operator = DatumGetBool(column(row, relation, "is_operator", &isnull));
-		access->disabled = is_set(row, relation, "disabled_at") ||
-			is_set(row, relation, "erased_at");
+		access->is_operator = DatumGetBool(pp_row_column(row, relation, "is_operator", &isnull));
+		access->disabled = pp_row_is_set(row, relation, "disabled_at") ||
+			pp_row_is_set(row, relation, "erased_at");
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
@@ -342,7 +273,7 @@ role_of(HeapTuple row, Relation relation)
 	};
 
 	for (int i = 0; i < lengthof(roles); i++)
-		if (text_column_is(row, relation, "role", roles[i].name))
+		if (pp_row_text_is(row, relation, "role", roles[i].name))
 			return roles[i].standing;
 	return 0;
 }
@@ -370,7 +301,7 @@ compare_staff(const void *left, const void *right)
 static void
 read_memberships(Oid schema, PpAccess *access)
 {
-	Relation	relation = open_table(schema, "member");
+	Relation	relation = pp_open_ours(schema, "member");
 	Relation	workspace;
 	SysScanDesc scan;
 	HeapTuple	row;
@@ -378,12 +309,14 @@ read_memberships(Oid schema, PpAccess *access)
 
 	if (relation == NULL)
 		return;
-	workspace = open_table(schema, "workspace");
+	workspace = pp_open_ours(schema, "workspace");
 	access->memberships = palloc(room * sizeof(PpMembership));
-	scan = begin_scan(relation, "member_account_id", "account_id", access->account_id);
+	scan = pp_scan_by_id(relation, "member_account_id", "account_id", access->account_id);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
 		PpMembership *membership;
+		Datum		ends_at;
+		bool		endless;
 
 		if (access->n_memberships == room)
 		{
@@ -391,11 +324,16 @@ read_memberships(Oid schema, PpAccess *access)
 			access->memberships = repalloc(access->memberships, room * sizeof(PpMembership));
 		}
 		membership = &access->memberships[access->n_memberships];
-		if (!read_workspace(workspace, id_column(row, relation, "workspace_id"),
+		if (!read_workspace(workspace, pp_row_id(row, relation, "workspace_id"),
 							&membership->workspace))
 			continue;
 		membership->role = role_of(row, relation);
-		membership->accepted = is_set(row, relation, "accepted_at");
+		membership->accepted = pp_row_is_set(row, relation, "accepted_at");
+		ends_at = pp_row_column(row, relation, "ends_at", &endless);
+		membership->ended = !endless &&
+			DatumGetTimestampTz(ends_at) <= GetCurrentStatementStartTimestamp();
+		if (!endless && !membership->ended)
+			access->stale_at = Min(access->stale_at, DatumGetTimestampTz(ends_at));
 		access->n_memberships++;
 	}
 	systable_endscan(scan);
@@ -410,7 +348,7 @@ read_memberships(Oid schema, PpAccess *access)
 static void
 read_staff(Oid schema, PpAccess *access)
 {
-	Relation	relation = open_table(schema, "staff");
+	Relation	relation = pp_open_ours(schema, "staff");
 	SysScanDesc scan;
 	HeapTuple	row;
 	int			room = 4;
@@ -418,7 +356,7 @@ read_staff(Oid schema, PpAccess *access)
 	if (relation == NULL)
 		return;
 	access->staff = palloc(room * sizeof(PpStaff));
-	scan = begin_scan(relation, "staff_account_id", "account_id", access->account_id);
+	scan = pp_scan_by_id(relation, "staff_account_id", "account_id", access->account_id);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
 		PpStaff    *staff;
@@ -429,8 +367,8 @@ read_staff(Oid schema, PpAccess *access)
 			access->staff = repalloc(access->staff, room * sizeof(PpStaff));
 		}
 		staff = &access->staff[access->n_staff++];
-		staff->workspace_id = id_column(row, relation, "workspace_id");
-		staff->partner_key = id_column(row, relation, "partner_key");
+		staff->workspace_id = pp_row_id(row, relation, "workspace_id");
+		staff->partner_key = pp_row_id(row, relation, "partner_key");
 		staff->role = role_of(row, relation);
 	}
 	systable_endscan(scan);
@@ -472,6 +410,7 @@ rebuild(AccessSlot *slot, int64 account_id)
 			read_memberships(schema, &access);
 			read_staff(schema, &access);
 			pp_read_portal_users(schema, &access);
+			pp_read_grants(schema, &access);
 		}
 		MemoryContextSwitchTo(caller);
 		if (!found)
@@ -524,17 +463,6 @@ pp_access_of(int64 account_id)
 	}
 	slot->used = ++use_count;
 	return &slot->access;
-}
-
-/*
- * pp_acl_generation returns a number that is another one whenever who may do
- * what has changed, as of the latest commit.
- */
-uint64
-pp_acl_generation(void)
-{
-	AcceptInvalidationMessages();
-	return generation;
 }
 
 /*

@@ -50,7 +50,7 @@ role_name(PpStanding role)
  * permission when it acts by the given membership.
  */
 static char *
-describe(PpStanding suffices, const PpMembership *acting)
+describe(PpStanding suffices, const PpMembership *acting, const PpGrant *grant)
 {
 	long long	id = acting->workspace.workspace_id;
 
@@ -62,7 +62,58 @@ describe(PpStanding suffices, const PpMembership *acting)
 		return psprintf("account_owner on the staff of partner %lld", id);
 	if (suffices & PP_SYSTEM_ADMINISTRATOR)
 		return psprintf("system_administrator on the staff of partner %lld", id);
-	return psprintf("access granted to partner %lld", id);
+	return psprintf("%s grant %lld to partner %lld", grant->complete ? "complete" : "limited",
+					(long long) grant->grant_id, id);
+}
+
+/*
+ * about_products tells whether a permission can be asked of a single product.
+ */
+static bool
+about_products(const PpPermission *permission)
+{
+	return strcmp(permission->name, "read") == 0 || strcmp(permission->name, "manage_products") == 0;
+}
+
+/*
+ * standing_for returns how an account stands to a workspace by a membership for
+ * one permission; to a product of it if one is given and the permission is
+ * about products.
+ */
+static PpStanding
+standing_for(const PpAccess *access, const PpMembership *membership,
+			 const PpWorkspace *workspace, const PpProduct *product, const PpPermission *permission)
+{
+	if (product != NULL && about_products(permission))
+		return pp_product_standing(access, membership, workspace, product);
+	return pp_standing_by(access, membership, workspace);
+}
+
+/*
+ * shortcoming says what keeps one who stands to the workspace somehow, as
+ * partner, its staff or by a grant, from a permission that one of those has;
+ * NULL if it is none of that.
+ */
+static char *
+shortcoming(const PpAccess *access, const PpMembership *membership,
+			const PpWorkspace *workspace, const PpProduct *product, const PpPermission *permission)
+{
+	PpStanding	general = pp_standing_by(access, membership, workspace);
+	PpStanding	here = standing_for(access, membership, workspace, product, permission);
+	const PpGrant *grant = pp_grant_of(access, membership->workspace.workspace_id, workspace->workspace_id);
+
+	if (product != NULL && (general & ~here & permission->who) != 0)
+		return psprintf("workspace %lld has not let its partner near product %lld",
+						(long long) workspace->workspace_id, (long long) product->product_id);
+	if (grant == NULL || (permission->who & (PP_GRANT_READ | PP_GRANT_MANAGE)) == 0)
+		return NULL;
+	if (!grant->complete && (here & PP_GRANT_READ) == 0)
+		return psprintf(product == NULL || !about_products(permission) ?
+						"grant %lld is limited to products or categories" :
+						"grant %lld does not cover this product", (long long) grant->grant_id);
+	if (!grant->manage && (permission->who & PP_GRANT_READ) == 0)
+		return psprintf("grant %lld gives the right \"read\" alone", (long long) grant->grant_id);
+	return NULL;
 }
 
 /*
@@ -117,8 +168,8 @@ is_related(const PpAccess *access, const PpWorkspace *workspace)
  * acts now; without, as it could act anywhere.
  */
 static char *
-explain(const PpAccess *access, const PpIdentity *identity,
-		const PpWorkspace *workspace, const PpPermission *permission, char **missing)
+explain(const PpAccess *access, const PpIdentity *identity, const PpWorkspace *workspace,
+		const PpProduct *product, const PpPermission *permission, char **missing)
 {
 	const PpMembership *now = identity == NULL ? NULL : pp_acting_membership(access, identity);
 
@@ -133,12 +184,19 @@ explain(const PpAccess *access, const PpIdentity *identity,
 	for (int i = 0; i < access->n_memberships; i++)
 	{
 		const PpMembership *membership = &access->memberships[i];
-		PpStanding	suffices = pp_standing_by(access, membership, workspace) & permission->who;
+		PpStanding	suffices = standing_for(access, membership, workspace, product, permission) & permission->who;
 
 		if (suffices == 0)
+		{
+			if (*missing == NULL && pp_membership_counts(membership))
+				*missing = shortcoming(access, membership, workspace, product, permission);
 			continue;
+		}
 		if (!membership->accepted)
 			*missing = psprintf("the membership of workspace %lld is not accepted",
+								(long long) membership->workspace.workspace_id);
+		else if (membership->ended)
+			*missing = psprintf("the membership of workspace %lld has ended with its grant",
 								(long long) membership->workspace.workspace_id);
 		else if (membership->workspace.deleted)
 			*missing = psprintf("workspace %lld is deleted",
@@ -149,7 +207,8 @@ explain(const PpAccess *access, const PpIdentity *identity,
 		else
 		{
 			*missing = NULL;
-			return describe(suffices, membership);
+			return describe(suffices, membership,
+							pp_grant_of(access, membership->workspace.workspace_id, workspace->workspace_id));
 		}
 	}
 	if (*missing == NULL)
@@ -168,6 +227,7 @@ partner_portal_explain_access(PG_FUNCTION_ARGS)
 	const PpAccess *access;
 	PpAccess	nobody = {0};
 	PpWorkspace workspace;
+	PpProduct	product;
 	const PpPermission *permission;
 	int64		account_id;
 	int64		workspace_id;
@@ -186,10 +246,6 @@ partner_portal_explain_access(PG_FUNCTION_ARGS)
 		pp_authorize("manage_people", workspace_id);
 	if (!pp_workspace(workspace_id, &workspace))
 		pp_workspace_not_found(workspace_id);
-	if (!PG_ARGISNULL(2))
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("product %lld not found", (long long) PG_GETARG_INT64(2))));
 
 	InitMaterializedSRF(fcinfo, 0);
 
@@ -206,10 +262,16 @@ partner_portal_explain_access(PG_FUNCTION_ARGS)
 			pp_workspace_not_found(workspace_id);
 		access = &nobody;
 	}
+	if (!PG_ARGISNULL(2) &&
+		(!pp_product(PG_GETARG_INT64(2), &product) || product.workspace_id != workspace_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("product %lld not found", (long long) PG_GETARG_INT64(2))));
 	for (int i = 0; (permission = pp_permission(i)) != NULL; i++)
 	{
 		char	   *missing;
-		char	   *through = explain(access, identity, &workspace, permission, &missing);
+		char	   *through = explain(access, identity, &workspace,
+									PG_ARGISNULL(2) ? NULL : &product, permission, &missing);
 		Datum		values[4] = {0};
 		bool		nulls[4] = {false, false, through == NULL, missing == NULL};
 

@@ -170,7 +170,7 @@ is_member(int64 account_id, int64 workspace_id)
 		const PpMembership *membership = &access->memberships[i];
 
 		if (membership->workspace.workspace_id == workspace_id)
-			return membership->accepted && !membership->workspace.deleted;
+			return pp_membership_counts(membership);
 	}
 	return false;
 }

@@ -12,6 +12,7 @@
 #ifndef PARTNER_PORTAL_H
 #define PARTNER_PORTAL_H
 
+#include "access/genam.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "pgtime.h"
@@ -110,6 +111,7 @@ typedef struct PpMembership
 	PpWorkspace workspace;
 	PpStanding	role;			/* PP_OWNER to PP_GUEST */
 	bool		accepted;		/* counts for nothing before */
+	bool		ended;			/* with the grant it goes by */
 } PpMembership;
 
 typedef struct PpStaff
@@ -127,6 +129,20 @@ typedef struct PpPortalUser
 	const void *attributes;		/* Jsonb */
 } PpPortalUser;
 
+/* What a customer lets a partner do, while it lasts. */
+typedef struct PpGrant
+{
+	int64		partner_id;
+	int64		workspace_id;
+	int64		grant_id;
+	bool		complete;
+	bool		manage;			/* else it may read alone */
+	int			n_products;		/* of a limited one */
+	int64	   *products;
+	int			n_categories;
+	char	  **categories;
+} PpGrant;
+
 typedef struct PpAccess
 {
 	int64		account_id;
@@ -138,16 +154,45 @@ typedef struct PpAccess
 	PpStaff    *staff;			/* by partner_key, workspace_id */
 	int			n_portals;
 	PpPortalUser *portals;
+	int			n_grants;		/* to the partners that it runs */
+	PpGrant    *grants;			/* by partner_id, workspace_id */
 	TimestampTz stale_at;		/* read again from then on: something expires */
 } PpAccess;
 
+extern bool pp_acl_schema(Oid *schema);
+extern uint64 pp_acl_generation(void);
 extern bool pp_workspace(int64 workspace_id, PpWorkspace *workspace);
 extern const PpAccess *pp_access_of(int64 account_id);
-extern uint64 pp_acl_generation(void);
 
 /* in portal_access.c: acting in a branded portal */
 extern void pp_read_portal_users(Oid schema, PpAccess *access);
 extern const PpPortalUser *pp_portal_user(const PpAccess *access, int64 portal_id);
+
+/* in acl_row.c: reading rows as of the latest commit */
+extern Datum pp_row_column(HeapTuple row, Relation relation, const char *name, bool *isnull);
+extern bool pp_row_is_set(HeapTuple row, Relation relation, const char *name);
+extern int64 pp_row_id(HeapTuple row, Relation relation, const char *name);
+extern bool pp_row_text_is(HeapTuple row, Relation relation, const char *name, const char *expected);
+extern SysScanDesc pp_scan_by_id(Relation relation, const char *index, const char *column_name, int64 id);
+extern Relation pp_open_ours(Oid schema, const char *name);
+
+/* in access_grant.c: what customers let partners do */
+typedef struct PpProduct
+{
+	int64		product_id;
+	int64		workspace_id;
+	bool		partner_access;
+	char		category[256];
+} PpProduct;
+
+extern void pp_read_grants(Oid schema, PpAccess *access);
+extern int	pp_first_grant(const PpAccess *access, int64 partner_id, int64 workspace_id);
+extern const PpGrant *pp_grant_of(const PpAccess *access, int64 partner_id, int64 workspace_id);
+extern PpStanding pp_grant_standing(const PpGrant *grant);
+extern bool pp_product(int64 product_id, PpProduct *product);
+extern PpStanding pp_product_standing(const PpAccess *access, const struct PpMembership *acting,
+									  const PpWorkspace *workspace, const PpProduct *product);
+extern void pp_hold_grant(int64 workspace_id);
 
 /* in permission.c: what the identity may do */
 typedef struct PpPermission

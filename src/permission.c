@@ -119,7 +119,7 @@ pp_current_access(const PpIdentity **identity)
 bool
 pp_membership_counts(const PpMembership *membership)
 {
-	return membership->accepted && !membership->workspace.deleted;
+	return membership->accepted && !membership->ended && !membership->workspace.deleted;
 }
 
 /*
@@ -221,6 +221,9 @@ pp_standing_by(const PpAccess *access, const PpMembership *acting, const PpWorks
 			access->staff[i].workspace_id == workspace->workspace_id)
 			standing |= access->staff[i].role;
 	}
+	if (pp_runs_partner(acting))
+		standing |= pp_grant_standing(pp_grant_of(access, acting->workspace.workspace_id,
+												  workspace->workspace_id));
 	return standing;
 }
 

@@ -26,6 +26,10 @@ PG_FUNCTION_INFO_V1(partner_portal_acting_role);
 PG_FUNCTION_INFO_V1(partner_portal_looks_after);
 PG_FUNCTION_INFO_V1(partner_portal_own_workspace);
 PG_FUNCTION_INFO_V1(partner_portal_granted_workspaces);
+PG_FUNCTION_INFO_V1(partner_portal_complete_workspaces);
+PG_FUNCTION_INFO_V1(partner_portal_product_workspaces);
+PG_FUNCTION_INFO_V1(partner_portal_limited_workspaces);
+PG_FUNCTION_INFO_V1(partner_portal_product_ok);
 PG_FUNCTION_INFO_V1(partner_portal_lowest_partner_key);
 PG_FUNCTION_INFO_V1(partner_portal_highest_partner_key);
 
@@ -131,30 +135,111 @@ partner_portal_own_workspace(PG_FUNCTION_ARGS)
 }
 
 /*
- * granted_workspaces returns the customers on which one has a permission by
- * being their staff, for policies; those of whom one is the partner are found
- * by partner_key.  The array is the caller's.
+ * list_workspaces returns the workspaces on which one has some of the standings
+ * by being their staff or by what they granted, as an array that is the
+ * caller's; those of whom one is the partner are found by partner_key.
+ */
+static ArrayType *
+list_workspaces(PpStanding who, PpStanding granted)
+{
+	const PpAccess *access;
+	const PpMembership *acting = pp_current_acting(&access);
+	Datum	   *ids;
+	int64		partner_id;
+	int			n = 0;
+
+	if (acting == NULL)
+		return construct_empty_array(INT8OID);
+	partner_id = acting->workspace.workspace_id;
+	ids = palloc(Max(access->n_staff + access->n_grants, 1) * sizeof(Datum));
+	for (int i = pp_first_staff(access, partner_id, 0);
+		 i < access->n_staff && access->staff[i].partner_key == partner_id; i++)
+		if ((access->staff[i].role & who) != 0)
+			ids[n++] = Int64GetDatum(access->staff[i].workspace_id);
+	if (pp_runs_partner(acting))
+		for (int i = pp_first_grant(access, partner_id, 0);
+			 i < access->n_grants && access->grants[i].partner_id == partner_id; i++)
+			if ((pp_grant_standing(&access->grants[i]) & granted) != 0)
+				ids[n++] = Int64GetDatum(access->grants[i].workspace_id);
+	return construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}
+
+/*
+ * granted_workspaces returns the customers on which one has a permission as
+ * staff or by a complete grant.
  */
 Datum
 partner_portal_granted_workspaces(PG_FUNCTION_ARGS)
 {
 	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
-	const PpAccess *access;
-	const PpMembership *acting = pp_current_acting(&access);
-	Datum	   *ids;
-	int64		partner_key;
-	int			n = 0;
 
-	if (permission == NULL || acting == NULL)
+	if (permission == NULL)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
-	partner_key = acting->workspace.workspace_id;
-	ids = palloc(Max(access->n_staff, 1) * sizeof(Datum));
-	for (int i = pp_first_staff(access, partner_key, 0);
-		 i < access->n_staff && access->staff[i].partner_key == partner_key; i++)
-		if ((access->staff[i].role & permission->who) != 0)
-			ids[n++] = Int64GetDatum(access->staff[i].workspace_id);
-	PG_RETURN_ARRAYTYPE_P(construct_array(ids, n, INT8OID, sizeof(int64),
-										  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	PG_RETURN_ARRAYTYPE_P(list_workspaces(permission->who, permission->who));
+}
+
+/*
+ * complete_workspaces returns the customers on which one has a permission by a
+ * complete grant.
+ */
+Datum
+partner_portal_complete_workspaces(PG_FUNCTION_ARGS)
+{
+	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
+
+	if (permission == NULL)
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
+	PG_RETURN_ARRAYTYPE_P(list_workspaces(0, permission->who));
+}
+
+/*
+ * product_workspaces returns the customers on some of whose products one may
+ * have a permission; product_ok() says on which.
+ */
+Datum
+partner_portal_product_workspaces(PG_FUNCTION_ARGS)
+{
+	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
+
+	if (permission == NULL)
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
+	PG_RETURN_ARRAYTYPE_P(list_workspaces(permission->who, permission->who | PP_GRANT_LIMITED));
+}
+
+/*
+ * limited_workspaces returns the customers of whom one knows no more than that
+ * they granted access to some products.
+ */
+Datum
+partner_portal_limited_workspaces(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_ARRAYTYPE_P(list_workspaces(0, PP_GRANT_LIMITED));
+}
+
+/*
+ * product_ok tells whether one has a permission on a product, as of the latest
+ * commit.
+ */
+Datum
+partner_portal_product_ok(PG_FUNCTION_ARGS)
+{
+	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
+	const PpAccess *access;
+	const PpMembership *acting;
+	PpWorkspace workspace;
+	PpProduct	product;
+
+	if (permission == NULL)
+		PG_RETURN_BOOL(false);
+	if (pp_is_operator())
+		PG_RETURN_BOOL(true);
+	if (!pp_product(PG_GETARG_INT64(2), &product) ||
+		product.workspace_id != PG_GETARG_INT64(1) ||
+		!pp_workspace(product.workspace_id, &workspace))
+		PG_RETURN_BOOL(false);
+	acting = pp_current_acting(&access);
+	PG_RETURN_BOOL(acting != NULL &&
+				   (pp_product_standing(access, acting, &workspace, &product) & permission->who) != 0);
 }
 
 /*

@@ -189,6 +189,7 @@ stamp_insert(Relation rel, Datum *values, bool *nulls)
 		return;
 
 	workspace_id = DatumGetInt64(values[KEY_WORKSPACE_ID - 1]);
+	pp_hold_grant(workspace_id);
 	/* An absent workspace is for the foreign key to refuse. */
 	values[KEY_PARTNER_KEY - 1] = Int64GetDatum(pp_partner_key_to_stay(workspace_id));
 	nulls[KEY_PARTNER_KEY - 1] = false;
@@ -242,6 +243,7 @@ stamp_update(const Datum *old_values, const bool *old_nulls, Datum *values, bool
 	TimestampTz now = GetCurrentTimestamp();
 	bool		holder_changes;
 
+	pp_hold_grant(workspace_id);
 	refuse_change(old_values, values, nulls, KEY_WORKSPACE_ID);
 	refuse_change(old_values, values, nulls, KEY_KEY_ID);
 	refuse_change(old_values, values, nulls, KEY_KIND);

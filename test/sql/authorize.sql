@@ -4,22 +4,25 @@
 \i :begin
 -- Every person times every permission times every workspace, against the specification's matrix.
 -- workspaces: 1 partner P1, 2 partner P2, 3 and 4 customers of P1, 5 customer of P2, 6 direct, 7 deleted customer of P1; 99 is none
+-- 8 partner P8, whom 3 granted complete access with read, 4 with manage, 5 limited access, 6 complete but ended, 1 complete but expired, 2 offered
 INSERT INTO partner_portal.account (email, name) SELECT n || '@example.com', n FROM unnest(ARRAY[
 	'p1_owner', 'p1_admin', 'p1_member', 'p1_guest', 'p1_account_owner', 'p1_system_admin', 'c3_owner', 'c3_admin', 'c3_member', 'c3_guest',
-	'c3_pending', 'p2_owner', 'c5_owner', 'd6_owner', 'operator', 'stranger', 'c7_owner', 'p1_admin_and_staff', 'several']) WITH ORDINALITY AS t (n, i) ORDER BY i;
+	'c3_pending', 'p2_owner', 'c5_owner', 'd6_owner', 'operator', 'stranger', 'c7_owner', 'p1_admin_and_staff', 'several',
+	'p8_owner', 'p8_admin', 'p8_member']) WITH ORDINALITY AS t (n, i) ORDER BY i;
 UPDATE partner_portal.account SET is_operator = true WHERE name = 'operator';
-INSERT INTO partner_portal.partner (partner_id, registration_code) VALUES (1, 'code-of-p1'), (2, 'code-of-p2');
+INSERT INTO partner_portal.partner (partner_id, registration_code) VALUES (1, 'code-of-p1'), (2, 'code-of-p2'), (8, 'code-of-p8');
 INSERT INTO partner_portal.workspace (kind, partner_id, company_name, slug, anchor_date, deleted_at) VALUES
 	('partner', NULL, 'P1', 'p1', '2026-01-01', NULL), ('partner', NULL, 'P2', 'p2', '2026-01-01', NULL),
 	('business', 1, 'C3', 'c3', '2026-01-01', NULL), ('business', 1, 'C4', 'c4', '2026-01-01', NULL),
 	('business', 2, 'C5', 'c5', '2026-01-01', NULL), ('business', NULL, 'D6', 'd6', '2026-01-01', NULL),
-	('business', 1, 'C7', 'c7', '2026-01-01', '2026-02-01');
+	('business', 1, 'C7', 'c7', '2026-01-01', '2026-02-01'), ('partner', NULL, 'P8', 'p8', '2026-01-01', NULL);
 INSERT INTO partner_portal.member (workspace_id, account_id, partner_key, role, accepted_at)
 	SELECT v.workspace_id, a.account_id, w.partner_key, v.role, CASE WHEN v.person <> 'c3_pending' THEN now() END
 	FROM (VALUES (1, 'p1_owner', 'owner'), (1, 'p1_admin', 'administrator'), (1, 'p1_member', 'member'), (1, 'p1_guest', 'guest'),
 		(1, 'p1_account_owner', 'member'), (1, 'p1_system_admin', 'member'), (1, 'p1_admin_and_staff', 'administrator'),
 		(3, 'c3_owner', 'owner'), (3, 'c3_admin', 'administrator'), (3, 'c3_member', 'member'), (3, 'c3_guest', 'guest'), (3, 'c3_pending', 'owner'),
 		(2, 'p2_owner', 'owner'), (5, 'c5_owner', 'owner'), (6, 'd6_owner', 'owner'), (7, 'c7_owner', 'owner'),
+		(8, 'p8_owner', 'owner'), (8, 'p8_admin', 'administrator'), (8, 'p8_member', 'member'),
 		(3, 'several', 'administrator'), (6, 'several', 'owner'), (2, 'several', 'member')) AS v (workspace_id, person, role)
 	JOIN partner_portal.account a ON a.name = v.person JOIN partner_portal.workspace w USING (workspace_id);
 INSERT INTO partner_portal.staff (workspace_id, account_id, partner_key, role)
@@ -27,16 +30,23 @@ INSERT INTO partner_portal.staff (workspace_id, account_id, partner_key, role)
 	FROM (VALUES (3, 'p1_account_owner', 'account_owner'), (3, 'p1_system_admin', 'system_administrator'),
 		(3, 'p1_admin_and_staff', 'account_owner')) AS v (workspace_id, person, role)
 	JOIN partner_portal.account a ON a.name = v.person;
+INSERT INTO partner_portal.access_grant (workspace_id, partner_id, scope, categories, wallet, rights, state, expires_at, accepted_at, ended_at) VALUES
+	(3, 8, 'complete', '{}', false, '{read}', 'active', NULL, now(), NULL),
+	(4, 8, 'complete', '{}', false, '{manage}', 'active', now() + interval '1 year', now(), NULL),
+	(5, 8, 'limited', '{server}', NULL, '{manage,read}', 'active', NULL, now(), NULL),
+	(6, 8, 'complete', '{}', false, '{manage,read}', 'ended', NULL, now(), now()),
+	(1, 8, 'complete', '{}', false, '{manage,read}', 'active', now(), now() - interval '1 day', NULL),
+	(2, 8, 'complete', '{}', false, '{manage,read}', 'offered', NULL, NULL, NULL);
 -- the specification's matrix; own_partner is an owner or administrator of the partner on its own workspace
 CREATE TABLE matrix (permission text, who text[]);
 INSERT INTO matrix VALUES
-	('read', '{owner,administrator,member,partner,account_owner,system_administrator}'),
-	('manage_keys', '{owner,administrator,partner,system_administrator}'),
+	('read', '{owner,administrator,member,partner,account_owner,system_administrator,grant_read,grant_manage}'),
+	('manage_keys', '{owner,administrator,partner,system_administrator,grant_manage}'),
 	('set_limit', '{partner}'),
 	('manage_settings', '{owner,administrator,partner,account_owner}'),
 	('manage_billing', '{owner,partner}'),
 	('manage_people', '{owner,administrator,account_owner}'),
-	('manage_products', '{owner,administrator,system_administrator}'),
+	('manage_products', '{owner,administrator,system_administrator,grant_manage}'),
 	('grant_access', '{owner}'),
 	('delete_workspace', '{owner,partner}'),
 	('restore_workspace', '{partner}'),
@@ -58,6 +68,9 @@ INSERT INTO standing VALUES
 	('c3_owner', NULL, 3, '{owner}'), ('c3_admin', NULL, 3, '{administrator}'), ('c3_member', NULL, 3, '{member}'), ('c3_guest', NULL, 3, '{guest}'),
 	('p2_owner', NULL, 2, '{owner,own_partner}'), ('p2_owner', NULL, 5, '{partner}'),
 	('c5_owner', NULL, 5, '{owner}'), ('d6_owner', NULL, 6, '{owner}'),
+	('p8_owner', NULL, 8, '{owner,own_partner}'), ('p8_owner', NULL, 3, '{grant_read}'), ('p8_owner', NULL, 4, '{grant_manage}'), ('p8_owner', NULL, 5, '{grant_limited}'),
+	('p8_admin', NULL, 8, '{administrator,own_partner}'), ('p8_admin', NULL, 3, '{grant_read}'), ('p8_admin', NULL, 4, '{grant_manage}'), ('p8_admin', NULL, 5, '{grant_limited}'),
+	('p8_member', NULL, 8, '{member}'),
 	('several', 3, 3, '{administrator}'), ('several', 6, 6, '{owner}'), ('several', 2, 2, '{member}');
 CREATE FUNCTION attempt(account_id bigint, acting bigint, permission text, workspace_id bigint) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -92,7 +105,7 @@ CREATE VIEW cell AS
 		UNION ALL SELECT a.name, a.account_id, x FROM partner_portal.account a, unnest(ARRAY[2, 3, 6]::bigint[]) x WHERE a.name = 'several'
 		UNION ALL SELECT NULL, NULL, NULL) p
 	CROSS JOIN matrix m
-	CROSS JOIN unnest(ARRAY[1, 2, 3, 4, 5, 6, 7, 99]::bigint[]) AS w (workspace_id)
+	CROSS JOIN unnest(ARRAY[1, 2, 3, 4, 5, 6, 7, 8, 99]::bigint[]) AS w (workspace_id)
 	LEFT JOIN standing s ON s.person = p.name AND s.workspace_id = w.workspace_id AND s.acting IS NOT DISTINCT FROM p.acting;
 CREATE TABLE tried AS SELECT *, ''::text AS result FROM cell;
 GRANT SELECT, UPDATE ON tried TO regress_trusted;

@@ -24,6 +24,8 @@ INSERT INTO owner_view VALUES
 	('staff_list', 'the same'),
 	('portal_user', 'the same'),
 	('my_portals', 'names of portals that one does not act in at the moment'),
+	('grants', 'each side of a grant sees the other''s name'),
+	('partner_products', 'the same, and its arms keep their indexes'),
 	('partner_panel', 'counts keep their index-only scans'),
 	('report_workspaces', 'every tenant, for reporting roles'),
 	('report_usage', 'the same'),
@@ -36,6 +38,10 @@ INSERT INTO ungated VALUES
 -- policies of another shape than the measured one
 CREATE TEMP TABLE other_policy (name text, reason text);
 INSERT INTO other_policy VALUES
+	('product.read', 'single products are asked for by product_ok()'),
+	('product.add', 'the same'),
+	('product.change', 'the same'),
+	('product.remove', 'the same'),
 	('invitation.read', 'a partner''s staff does not learn which other partner a customer lets in'),
 	('activity.read', 'a partner''s staff reads the lines of its own time only'),
 	('currency.read', 'ISO 4217 is the same for everyone'),
