@@ -36,6 +36,7 @@ OBJS = \
 	src/key_settle.o \
 	src/key_limit.o \
 	src/usage_counter.o \
+	src/refusal.o \
 	src/activity_chain.o \
 	src/activity_log.o \
 	src/activity_guard.o \

@@ -76,10 +76,17 @@ COMMENT ON FUNCTION partner_portal.is_trusted() IS
 'Whether the calling role vouches for people and their addresses: who may sign in anyone with login_as() does.';
 REVOKE ALL ON FUNCTION partner_portal.is_trusted() FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.note_refusal(sqlstate text, what text, workspace_id bigint) RETURNS void
+	LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'partner_portal_note_refusal';
+COMMENT ON FUNCTION partner_portal.note_refusal(text, text, bigint) IS
+'Writes one line about a refusal to the server log (partner_portal.log_refusals); the caller raises the error next.';
+REVOKE ALL ON FUNCTION partner_portal.note_refusal(text, text, bigint) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.require_operator() RETURNS void
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF NOT partner_portal.is_operator() THEN
+		PERFORM partner_portal.note_refusal('42501', 'operate', NULL);
 		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only the operator of the platform may do this';
 	END IF;
 END

@@ -92,8 +92,9 @@ COMMENT ON VIEW partner_portal.pending_invitations IS
 'Invitations that nobody has answered yet: those of a workspace to its owners and administrators, its partner and the partner''s account owner; offers of access to both sides. Expired ones can be sent anew.';
 
 CREATE FUNCTION partner_portal.invitation_not_usable() RETURNS void
-	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM partner_portal.note_refusal('PP002', 'invitation', NULL);
 	RAISE EXCEPTION USING ERRCODE = 'PP002', MESSAGE = 'this invitation cannot be used',
 		DETAIL = 'It was answered, withdrawn or sent anew, has expired, is for somebody else, or never was.',
 		HINT = 'Ask for another one.';

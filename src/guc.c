@@ -20,6 +20,7 @@ int			pp_clock_skew = 30;
 int			pp_subject_claim = PP_SUBJECT_ACCOUNT_ID;
 bool		pp_restoring_setting = false;
 bool		pp_allow_drop = false;
+bool		pp_log_refusals = true;
 char	   *pp_workspace_url = NULL;
 char	   *pp_link_base_url = NULL;
 char	   *pp_portal_domain = NULL;
@@ -173,6 +174,10 @@ pp_define_settings(void)
 	DefineCustomBoolVariable("partner_portal.allow_drop",
 							 "Allows DROP EXTENSION while there is data.",
 							 NULL, &pp_allow_drop, false, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("partner_portal.log_refusals",
+							 "Whether refused activations, logins and accesses are written to the server log.",
+							 "One line each: \"partner_portal refused\" and a JSON object that names people and workspaces by number.",
+							 &pp_log_refusals, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	define_string("partner_portal.workspace_url",
 				  "Address of a workspace shown in the panel; {slug} is replaced.",
 				  NULL, &pp_workspace_url, "https://{slug}.example.com/", PGC_SUSET);

@@ -88,6 +88,9 @@ refuse_excess(int64 workspace_id, int requested, const PpUsage *usage)
 {
 	int			before = Max(usage->active - requested, 0);
 
+	pp_refused(ERRCODE_PP_LIMIT_REACHED, "activate", workspace_id,
+			   psprintf(", \"limit\": %d, \"active\": %d, \"requested\": %d",
+						usage->key_limit, before, usage->active - before));
 	ereport(ERROR,
 			(errcode(ERRCODE_PP_LIMIT_REACHED),
 			 errmsg("security key limit of workspace " INT64_FORMAT " reached", workspace_id),

@@ -300,10 +300,13 @@ partner_portal_login(PG_FUNCTION_ARGS)
 		done = sign_in_by_token(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token), &account_id);
 	}
 	if (!done)
+	{
+		pp_refused(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, "login", 0, NULL);
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("invalid token"),
 				 errhidestmt(true), errhidecontext(true)));
+	}
 	error_context_stack = callbacks;
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(work);
@@ -327,9 +330,13 @@ partner_portal_login_as(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("account %lld does not exist", (long long) PG_GETARG_INT64(0))));
 	if (!account.usable)
+	{
+		pp_refused(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, "login_as", 0,
+				   psprintf(", \"asked\": %lld", (long long) account.account_id));
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("account %lld is disabled", (long long) account.account_id)));
+	}
 	PG_RETURN_INT64(sign_in(account.account_id, 0, 0, DT_NOEND));
 }
 
@@ -348,14 +355,21 @@ partner_portal_login_role(PG_FUNCTION_ARGS)
 	namestrcpy(&role_name, role);
 	key_is(&key, 1, F_NAMEEQ, NameGetDatum(&role_name));
 	if (!find_row("role_account", "role_account_pkey", &key, 1, read_account_id, &account_id))
+	{
+		pp_refused(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, "login_role", 0, NULL);
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("role \"%s\" is not mapped to an account", role),
 				 errhint("The operator maps it with partner_portal.map_role().")));
+	}
 	if (!account_by_id(account_id, &account) || !account.usable)
+	{
+		pp_refused(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, "login_role", 0,
+				   psprintf(", \"asked\": %lld", (long long) account_id));
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("the account of role \"%s\" is disabled", role)));
+	}
 	PG_RETURN_INT64(sign_in(account.account_id, 0, 0, DT_NOEND));
 }
 
@@ -396,10 +410,13 @@ partner_portal_act_in(PG_FUNCTION_ARGS)
 
 	identity.workspace_id = workspace_id;
 	if (!is_member(identity.account_id, identity.workspace_id))
+	{
+		pp_refused(ERRCODE_NO_DATA_FOUND, "act_in", workspace_id, NULL);
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("workspace %lld does not exist or is not one of yours",
 						(long long) identity.workspace_id)));
+	}
 	pp_identity_set(&identity);
 	PG_RETURN_VOID();
 }
@@ -416,10 +433,14 @@ partner_portal_act_in_portal(PG_FUNCTION_ARGS)
 
 	if (portal_id == 0 ||
 		pp_portal_user(pp_access_of(identity.account_id), portal_id) == NULL)
+	{
+		pp_refused(ERRCODE_NO_DATA_FOUND, "act_in_portal", 0,
+				   psprintf(", \"asked\": %lld", (long long) portal_id));
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("portal %lld does not exist or is not one of yours",
 						(long long) portal_id)));
+	}
 	identity.portal_id = portal_id;
 	pp_identity_set(&identity);
 	PG_RETURN_VOID();

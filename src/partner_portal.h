@@ -39,6 +39,7 @@ extern int	pp_clock_skew;
 extern int	pp_subject_claim;
 extern bool pp_restoring_setting;
 extern bool pp_allow_drop;
+extern bool pp_log_refusals;
 extern char *pp_workspace_url;
 extern char *pp_link_base_url;
 extern char *pp_portal_domain;
@@ -229,6 +230,9 @@ extern bool pp_restoring(void);
 
 /* in drop_guard.c: no drop of the extension while it holds data */
 extern void pp_drop_guard_hooks(void);
+
+/* in refusal.c: what the server log is told of refusals */
+extern void pp_refused(int sqlstate, const char *what, int64 workspace_id, const char *more);
 
 /* in activity_chain.c: the log, a chain of hashes per workspace */
 #define PP_HASH_LENGTH	32

@@ -306,10 +306,13 @@ void
 pp_require_somebody(void)
 {
 	if (pp_account_id() == 0 && !pp_is_operator())
+	{
+		pp_refused(ERRCODE_INSUFFICIENT_PRIVILEGE, "access", 0, NULL);
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("nobody is signed in"),
 				 errhint("Sign in with partner_portal.login().")));
+	}
 }
 
 /*
@@ -347,12 +350,18 @@ pp_authorize(const char *name, int64 workspace_id)
 		standing = pp_standing(workspace_id);
 	}
 	if (standing == 0)
+	{
+		pp_refused(ERRCODE_NO_DATA_FOUND, permission->name, workspace_id, NULL);
 		pp_workspace_not_found(workspace_id);
+	}
 	if ((standing & permission->who) == 0)
+	{
+		pp_refused(ERRCODE_INSUFFICIENT_PRIVILEGE, permission->name, workspace_id, NULL);
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission \"%s\" denied on workspace %lld",
 						name, (long long) workspace_id)));
+	}
 }
 
 /*

@@ -136,6 +136,8 @@ check_lift(int64 workspace_id, int64 partner_key, int64 key_id, Datum reason)
 	acting = pp_acting_workspace();
 	if (acting != 0 && acting != workspace_id && (partner_key == 0 || acting == partner_key))
 		return;
+	pp_refused(ERRCODE_INSUFFICIENT_PRIVILEGE, "activate", workspace_id,
+			   psprintf(", \"key\": " INT64_FORMAT, key_id));
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("key " INT64_FORMAT " cannot be activated by its own workspace", key_id),

@@ -453,18 +453,24 @@ refuse_blocked(int64 workspace_id, const PpUsage *usage)
 	PpWorkspace workspace;
 
 	if (usage->blocked[0] != '\0')
+	{
+		pp_refused(ERRCODE_PP_WRONG_STATE, "activate", workspace_id, NULL);
 		ereport(ERROR,
 				(errcode(ERRCODE_PP_WRONG_STATE),
 				 errmsg("no key can be activated in workspace " INT64_FORMAT, workspace_id),
 				 errdetail("The workspace is %s.", usage->blocked),
 				 errhint("Have it %s first.",
 						 strcmp(usage->blocked, "deleted") == 0 ? "restored" : "resumed")));
+	}
 	if (usage->partner_key != 0 && pp_workspace(workspace_id, &workspace) && workspace.partner_suspended)
+	{
+		pp_refused(ERRCODE_PP_WRONG_STATE, "activate", workspace_id, NULL);
 		ereport(ERROR,
 				(errcode(ERRCODE_PP_WRONG_STATE),
 				 errmsg("no key can be activated in workspace " INT64_FORMAT, workspace_id),
 				 errdetail("Its partner is suspended."),
 				 errhint("Keys that are active stay so; activate others when the partner is resumed.")));
+	}
 }
 
 /*

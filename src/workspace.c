@@ -293,6 +293,9 @@ check_update(TriggerData *trigger)
 		if (!column_changes(trigger, column->name))
 			continue;
 		if (!may_change(column, workspace_id))
+		{
+			pp_refused(ERRCODE_INSUFFICIENT_PRIVILEGE, column->permission == NULL ? "operate" : column->permission,
+					   workspace_id, psprintf(", \"column\": \"%s\"", column->name));
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("permission denied to change column \"%s\" of workspace " INT64_FORMAT,
@@ -300,6 +303,7 @@ check_update(TriggerData *trigger)
 					 column->permission == NULL ?
 					 errhint("It is changed by functions of the extension.") :
 					 errdetail("It takes the permission \"%s\".", column->permission)));
+		}
 		if (deleted && column->permission != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_PP_WRONG_STATE),
