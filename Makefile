@@ -22,6 +22,7 @@ OBJS = \
 	src/policy_reader.o \
 	src/portal.o \
 	src/portal_access.o \
+	src/csv.o \
 	src/explain_access.o \
 	src/restoring.o \
 	src/drop_guard.o \
@@ -98,6 +99,7 @@ SQL_PARTS = \
 	sql/report.sql \
 	sql/portal.sql \
 	sql/portal_user.sql \
+	sql/portal_user_csv.sql \
 	sql/verify.sql \
 	sql/health.sql \
 	sql/job.sql \
@@ -126,6 +128,7 @@ REGRESS = \
 	report \
 	portal \
 	portal_user \
+	portal_user_csv \
 	input \
 	partner \
 	workspace_lifecycle \

@@ -129,8 +129,8 @@ COMMENT ON FUNCTION partner_portal.attribute_value(text, text) IS
 REVOKE ALL ON FUNCTION partner_portal.attribute_value(text, text) FROM PUBLIC;
 
 -- One value for a name may be given as text, so that CSV needs no types.
-CREATE FUNCTION partner_portal.checked_attributes(workspace_id bigint, given jsonb, kept jsonb, OUT attributes jsonb, OUT problem text)
-	LANGUAGE sql STABLE
+CREATE FUNCTION partner_portal.checked_attributes(workspace_id bigint, given jsonb, kept jsonb, OUT attributes jsonb, OUT problem text) RETURNS SETOF record
+	LANGUAGE sql STABLE ROWS 1
 BEGIN ATOMIC
 	SELECT coalesce(jsonb_object_agg(c.technical_name, c.value) FILTER (WHERE c.value IS NOT NULL), '{}'),
 		coalesce((SELECT 'unknown attribute "' || left(min(k), 63) || '"' FROM jsonb_object_keys(given) k
@@ -161,7 +161,7 @@ BEGIN ATOMIC
 	) c;
 END;
 COMMENT ON FUNCTION partner_portal.checked_attributes(bigint, jsonb, jsonb) IS
-'The attributes that a portal user of a partner has when some are given and the others kept, each value in its one form; or what is wrong with them. An empty text, an empty array or null takes a value away. Internal.';
+'One row: the attributes that a portal user of a partner has when some are given and the others kept, each value in its one form; or what is wrong with them. An empty text, an empty array or null takes a value away. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.checked_attributes(bigint, jsonb, jsonb) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.define_attribute(partner_id bigint, technical_name text, label text, type text, multiple boolean DEFAULT false,
@@ -283,7 +283,7 @@ BEGIN
 	wanted.portal_id := asked.portal_id;
 	wanted.email := partner_portal.checked_email(email);
 	wanted.role := role;
-	checked := partner_portal.checked_attributes(asked.workspace_id, attributes, '{}');
+	SELECT c.* INTO checked FROM partner_portal.checked_attributes(asked.workspace_id, attributes, '{}') c;
 	IF checked.problem IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = checked.problem;
 	END IF;
@@ -336,7 +336,7 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('this address is no user of portal %s', portal_id);
 	END IF;
-	checked := partner_portal.checked_attributes(asked.workspace_id, attributes, found_user.attributes);
+	SELECT c.* INTO checked FROM partner_portal.checked_attributes(asked.workspace_id, attributes, found_user.attributes) c;
 	IF checked.problem IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = checked.problem;
 	END IF;
