@@ -57,6 +57,7 @@ COMMENT ON COLUMN partner_portal.activity.hash IS 'SHA-256 of prev_hash and ever
 CREATE TABLE partner_portal.activity_start (
 	workspace_id bigint NOT NULL,
 	activity_id bigint NOT NULL,
+	at timestamptz NOT NULL,
 	hash bytea NOT NULL,
 	forgotten_before timestamptz NOT NULL,
 	forgotten_at timestamptz NOT NULL,
@@ -66,6 +67,7 @@ CREATE TABLE partner_portal.activity_start (
 );
 COMMENT ON TABLE partner_portal.activity_start IS 'The last line of each workspace that forget_activity() has removed, so that what is left can still be verified.';
 COMMENT ON COLUMN partner_portal.activity_start.activity_id IS 'Number of the last line that was removed.';
+COMMENT ON COLUMN partner_portal.activity_start.at IS 'Its instant.';
 COMMENT ON COLUMN partner_portal.activity_start.hash IS 'Its hash.';
 COMMENT ON COLUMN partner_portal.activity_start.forgotten_before IS 'Lines before this instant were removed.';
 COMMENT ON COLUMN partner_portal.activity_start.forgotten_by IS 'Account number of the operator, else the database role.';
@@ -106,9 +108,11 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION partner_portal.activity_restored() IS 'Trigger: when a dump is restored, the last line of a workspace is the head of its chain.';
+COMMENT ON FUNCTION partner_portal.activity_restored() IS 'Trigger: when a dump is restored, the last line of a workspace, forgotten or not, is the head of its chain.';
 REVOKE ALL ON FUNCTION partner_portal.activity_restored() FROM PUBLIC;
 CREATE TRIGGER activity_restored AFTER INSERT ON partner_portal.activity
+	REFERENCING NEW TABLE AS restored FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.activity_restored();
+CREATE TRIGGER activity_restored AFTER INSERT ON partner_portal.activity_start
 	REFERENCING NEW TABLE AS restored FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.activity_restored();
 
 -- Forward only: a head beyond the last line tells that lines are missing.
@@ -121,7 +125,7 @@ BEGIN ATOMIC
 	CROSS JOIN LATERAL (SELECT n.activity_id, n.at, n.hash FROM (
 		SELECT a.activity_id, a.at, a.hash FROM partner_portal.activity a WHERE a.workspace_id = w.workspace_id
 		UNION ALL
-		SELECT s.activity_id, s.forgotten_before, s.hash WHERE s.activity_id IS NOT NULL) n ORDER BY n.activity_id DESC LIMIT 1) l
+		SELECT s.activity_id, s.at, s.hash WHERE s.activity_id IS NOT NULL) n ORDER BY n.activity_id DESC LIMIT 1) l
 	WHERE u.workspace_id = w.workspace_id AND u.log_id < l.activity_id
 		AND (repair_activity.in_workspace IS NULL OR w.workspace_id = repair_activity.in_workspace)
 	RETURNING u.workspace_id;
@@ -377,16 +381,16 @@ BEGIN
 	END IF;
 	-- one at a time
 	LOCK TABLE partner_portal.activity_start IN SHARE ROW EXCLUSIVE MODE;
-	FOR l IN SELECT w.workspace_id, a.activity_id, a.hash FROM partner_portal.workspace w
-		CROSS JOIN LATERAL (SELECT n.activity_id, n.hash FROM partner_portal.activity n
+	FOR l IN SELECT w.workspace_id, a.activity_id, a.at, a.hash FROM partner_portal.workspace w
+		CROSS JOIN LATERAL (SELECT n.activity_id, n.at, n.hash FROM partner_portal.activity n
 			WHERE n.workspace_id = w.workspace_id AND n.at < before ORDER BY n.at DESC, n.activity_id DESC LIMIT 1) a
 		ORDER BY w.workspace_id
 	LOOP
 		forgotten := forgotten + partner_portal.delete_activity(l.workspace_id, l.activity_id);
-		INSERT INTO partner_portal.activity_start AS s (workspace_id, activity_id, hash, forgotten_before, forgotten_at, forgotten_by)
-		VALUES (l.workspace_id, l.activity_id, l.hash, before, clock_timestamp(),
+		INSERT INTO partner_portal.activity_start AS s (workspace_id, activity_id, at, hash, forgotten_before, forgotten_at, forgotten_by)
+		VALUES (l.workspace_id, l.activity_id, l.at, l.hash, before, clock_timestamp(),
 			coalesce('account ' || partner_portal.current_account_id(), partner_portal.calling_role()::text))
-		ON CONFLICT ON CONSTRAINT activity_start_pkey DO UPDATE SET activity_id = excluded.activity_id, hash = excluded.hash,
+		ON CONFLICT ON CONSTRAINT activity_start_pkey DO UPDATE SET activity_id = excluded.activity_id, at = excluded.at, hash = excluded.hash,
 			forgotten_before = excluded.forgotten_before, forgotten_at = excluded.forgotten_at, forgotten_by = excluded.forgotten_by;
 	END LOOP;
 	RETURN forgotten;

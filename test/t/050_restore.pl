@@ -44,6 +44,9 @@ SELECT suspend_workspace(4, 'unpaid');
 SELECT delete_workspace(5);
 SELECT leave_partner(7);
 SELECT link_identity(1, 'https://login.example', 'subject'), revoke_token('stolen', 'infinity'), map_role('regress_app', 1);
+SELECT forget_activity(now());
+SELECT log_activity(2, 'update_server', 'a line of the application');
+SELECT invite_customer('new@customer.example', partner_id => 1);
 -- rows that lie in another order than they came
 UPDATE billing_period SET time_zone = time_zone WHERE period_start < '2026-03-01';
 S
