@@ -68,7 +68,7 @@ BEGIN
 		END IF;
 	EXCEPTION WHEN OTHERS THEN
 		-- a conflict with another session, or of the whole server, is no fault of a workspace
-		IF left(SQLSTATE, 2) IN ('40', '53', '57', '58', '25') THEN
+		IF left(SQLSTATE, 2) IN ('25', '40', '53', '57', '58') OR SQLSTATE = '55P03' THEN
 			RAISE;
 		END IF;
 		GET STACKED DIAGNOSTICS fault = MESSAGE_TEXT;

@@ -234,6 +234,12 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('line %s of invoice %s cannot be credited beyond what it charged', excess.line, invoice_id),
 			DETAIL = format('It charged %s, %s are credited, %s were to be credited more, in minor units of %s.', excess.charged, excess.credited, excess.amount, asked.currency);
 	END IF;
+	-- lines that were corrected downwards are charged by the others together
+	IF (SELECT sum((l ->> 'amount_minor')::numeric) FROM jsonb_array_elements(lines) l) + coalesce((SELECT sum(n.subtotal_minor) FROM partner_portal.invoice n
+			WHERE n.workspace_id = asked.workspace_id AND n.credits_invoice_id = asked.invoice_id), 0) > asked.subtotal_minor THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invoice %s cannot be credited beyond what it charged', invoice_id),
+			DETAIL = format('Its subtotal is %s minor units of %s.', asked.subtotal_minor, asked.currency);
+	END IF;
 	SELECT asked.tax_minor - coalesce(sum(n.tax_minor), 0) INTO tax_left FROM partner_portal.invoice n
 	WHERE n.workspace_id = asked.workspace_id AND n.credits_invoice_id = asked.invoice_id;
 	IF tax_minor IS NULL OR tax_minor NOT BETWEEN 0 AND tax_left THEN

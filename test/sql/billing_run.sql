@@ -84,3 +84,18 @@ SELECT invoice_number IS NOT NULL AS numbered, company_name FROM finalize_invoic
 SELECT count(*) > 0 AS billed FROM run_billing(now() + interval '2 hours');
 SELECT company_name FROM purge_workspace(13);
 SELECT DISTINCT company_name FROM invoice WHERE workspace_id = 13;
+
+-- a line that was corrected downwards: the document is not credited beyond its total
+SELECT plan_id AS cliff FROM create_price_plan(NULL, 'Cliff', 'CHF', 'volume', tiers => '[{"up_to":1,"unit_price":10},{"up_to":null,"unit_price":1}]', minimum_minor => 500) \gset
+INSERT INTO workspace (company_name, slug, created_at, anchor_date, billing_from) VALUES ('W14', 'w14', '2026-01-01', '2026-01-01', '2026-01-01') RETURNING workspace_id;
+INSERT INTO security_key (workspace_id, kind, serial, status) SELECT 14, 'smartphone', k, 'disabled' FROM generate_series(1, 6) k;
+SELECT count(import_key_activity(14, key_id, '[2026-01-05, 2026-02-20)', 'history')) FROM security_key WHERE workspace_id = 14 AND serial = '1';
+SELECT valid_from FROM assign_price_plan(14, :cliff, '2026-01-01');
+SELECT period, action FROM run_billing('2026-02-02') WHERE workspace_id = 14;
+SELECT count(import_key_activity(14, key_id, '[2026-01-05, 2026-01-20)', 'late')) FROM security_key WHERE workspace_id = 14 AND serial::int > 4;
+SELECT period, action FROM run_billing('2026-03-02') WHERE workspace_id = 14;
+SELECT invoice_id AS cut FROM invoice WHERE workspace_id = 14 AND period_label LIKE '2026-02%' \gset
+SELECT line, type, quantity, amount_minor FROM invoice_line WHERE invoice_id = :cut ORDER BY line;
+SELECT credit_invoice(:cut, '[{"line":1,"amount_minor":501}]', 'more than the total');
+SELECT invoice_number IS NOT NULL AS numbered, total_minor FROM credit_invoice(:cut, '[{"line":1,"amount_minor":500}]', 'all of it');
+SELECT credit_invoice(:cut, '[{"line":2,"amount_minor":1}]', 'a correction downwards');
