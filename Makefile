@@ -103,6 +103,8 @@ SQL_PARTS = \
 	sql/verify.sql \
 	sql/health.sql \
 	sql/job.sql \
+	sql/mail_template.sql \
+	sql/notice.sql \
 	sql/enroll.sql \
 	sql/drop_guard.sql
 
@@ -121,6 +123,7 @@ REGRESS = \
 	foreign_id \
 	mail_format \
 	job \
+	notice \
 	delivery_address \
 	usage \
 	billing_period \

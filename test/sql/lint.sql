@@ -34,6 +34,7 @@ INSERT INTO owner_view VALUES
 CREATE TEMP TABLE ungated (name text, reason text);
 INSERT INTO ungated VALUES
 	('show_invitation', 'the token is the proof'),
+	('unsubscribe', 'the token is the proof'),
 	('decline_invitation', 'the token is the proof');
 -- policies of another shape than the measured one
 CREATE TEMP TABLE other_policy (name text, reason text);

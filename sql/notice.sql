@@ -1,0 +1,183 @@
+-- notice.sql: who is told what by mail: limit alerts, the daily list of new keys, the monthly billing report.
+
+CREATE TABLE partner_portal.mail_opt_out (
+	workspace_id bigint NOT NULL,
+	account_id bigint NOT NULL,
+	list text NOT NULL,
+	token text NOT NULL DEFAULT translate(encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64'), '+/=', '-_'),
+	opted_out_at timestamptz,
+	CONSTRAINT mail_opt_out_pkey PRIMARY KEY (workspace_id, account_id, list),
+	CONSTRAINT mail_opt_out_token_key UNIQUE (token),
+	CONSTRAINT mail_opt_out_account FOREIGN KEY (account_id) REFERENCES partner_portal.account,
+	CONSTRAINT mail_opt_out_list CHECK (list IN ('new_keys', 'billing_report'))
+);
+CREATE INDEX mail_opt_out_account_id ON partner_portal.mail_opt_out (account_id);
+COMMENT ON TABLE partner_portal.mail_opt_out IS 'Who gets the mails of a list (RFC 8058), with the token of the link in them; opted_out_at NULL is who still does.';
+
+-- How far the daily lists of a workspace have got; a row is made when notify_new_keys is first seen on.
+CREATE TABLE partner_portal.new_keys_digest (
+	workspace_id bigint NOT NULL,
+	done_until date NOT NULL,
+	CONSTRAINT new_keys_digest_pkey PRIMARY KEY (workspace_id),
+	CONSTRAINT new_keys_digest_workspace FOREIGN KEY (workspace_id) REFERENCES partner_portal.workspace ON DELETE CASCADE
+);
+COMMENT ON TABLE partner_portal.new_keys_digest IS 'Last local day whose list of new keys is owed or was empty, per workspace with notify_new_keys.';
+
+ALTER TABLE partner_portal.mail_opt_out ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE partner_portal.new_keys_digest ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+SELECT pg_catalog.pg_extension_config_dump('partner_portal.mail_opt_out', '');
+SELECT pg_catalog.pg_extension_config_dump('partner_portal.new_keys_digest', '');
+
+CREATE FUNCTION partner_portal.mail_recipients(workspace_id bigint, roles text[])
+	RETURNS TABLE (account_id bigint, email text, locale text)
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT a.account_id, a.email, a.locale
+	FROM partner_portal.member m JOIN partner_portal.account a ON a.account_id = m.account_id
+	WHERE m.workspace_id = mail_recipients.workspace_id AND m.role = ANY (roles) AND m.accepted_at IS NOT NULL
+		AND a.disabled_at IS NULL AND a.erased_at IS NULL;
+END;
+COMMENT ON FUNCTION partner_portal.mail_recipients(bigint, text[]) IS 'Accounts of a workspace that mail goes to. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.mail_recipients(bigint, text[]) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.enqueue_list_mail(workspace_id bigint, list text, dedupe_key text, account_id bigint, email text, locale text, mail partner_portal.mail_content) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	entry partner_portal.mail_opt_out;
+BEGIN
+	INSERT INTO partner_portal.mail_opt_out (workspace_id, account_id, list)
+	VALUES (enqueue_list_mail.workspace_id, enqueue_list_mail.account_id, enqueue_list_mail.list)
+	ON CONFLICT ON CONSTRAINT mail_opt_out_pkey DO NOTHING;
+	SELECT * INTO STRICT entry FROM partner_portal.mail_opt_out o
+	WHERE o.workspace_id = enqueue_list_mail.workspace_id AND o.account_id = enqueue_list_mail.account_id AND o.list = enqueue_list_mail.list;
+	IF entry.opted_out_at IS NOT NULL THEN
+		RETURN NULL;
+	END IF;
+	RETURN partner_portal.enqueue_mail(enqueue_list_mail.workspace_id, enqueue_list_mail.list, enqueue_list_mail.dedupe_key || ':' || enqueue_list_mail.account_id,
+		enqueue_list_mail.email, enqueue_list_mail.locale, enqueue_list_mail.mail,
+		unsubscribe_url => rtrim(current_setting('partner_portal.link_base_url'), '/') || '/unsubscribe/' || entry.token);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.enqueue_list_mail(bigint, text, text, bigint, text, text, partner_portal.mail_content) IS
+'Owes one mail of a list to one account, unless it has opted out; with the link to do so. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.enqueue_list_mail(bigint, text, text, bigint, text, text, partner_portal.mail_content) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.unsubscribe(token text) RETURNS boolean
+	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	UPDATE partner_portal.mail_opt_out o SET opted_out_at = coalesce(o.opted_out_at, now()) WHERE o.token = $1 RETURNING true
+$$;
+COMMENT ON FUNCTION partner_portal.unsubscribe(text) IS
+'Takes an account off one list of one workspace by the token in the mail''s List-Unsubscribe (<partner_portal.link_base_url>/unsubscribe/<token>); needs nobody signed in. NULL if there is no such token.';
+REVOKE ALL ON FUNCTION partner_portal.unsubscribe(text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.notify_limit_alert() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	company text;
+	hard boolean;
+BEGIN
+	IF partner_portal.restoring_session() THEN
+		RETURN NULL;
+	END IF;
+	SELECT w.company_name, w.limit_mode = 'hard' INTO company, hard FROM partner_portal.workspace w WHERE w.workspace_id = NEW.workspace_id;
+	PERFORM partner_portal.enqueue_mail(NEW.workspace_id, 'limit_alert', format('%s:%s:%s', NEW.period_start, NEW.threshold, r.account_id), r.email, r.locale,
+		partner_portal.mail_limit_alert(r.locale, company, NEW.threshold, NEW.active_keys, NEW.key_limit, hard))
+	FROM (SELECT * FROM partner_portal.mail_recipients(NEW.workspace_id, '{owner,administrator}')
+		UNION SELECT * FROM partner_portal.mail_recipients(NEW.partner_key, '{owner,administrator}')) r;
+	PERFORM partner_portal.enqueue_webhook_event(NEW.workspace_id, 'limit.alert',
+		jsonb_build_object('threshold', NEW.threshold, 'active_keys', NEW.active_keys, 'key_limit', NEW.key_limit),
+		format('%s:%s', NEW.period_start, NEW.threshold));
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.notify_limit_alert() IS
+'Trigger of limit_alert: mails to owners and administrators of the workspace and of its partner, and the event limit.alert.';
+REVOKE ALL ON FUNCTION partner_portal.notify_limit_alert() FROM PUBLIC;
+CREATE TRIGGER notify AFTER INSERT ON partner_portal.limit_alert FOR EACH ROW EXECUTE FUNCTION partner_portal.notify_limit_alert();
+
+CREATE FUNCTION partner_portal.notify_invoice() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	labels text[];
+	keys integer[];
+	texts text[];
+	amounts text[];
+BEGIN
+	IF partner_portal.restoring_session() THEN
+		RETURN NULL;
+	END IF;
+	PERFORM partner_portal.enqueue_webhook_event(t.workspace_id, 'invoice.finalized',
+		jsonb_build_object('invoice_id', NEW.invoice_id, 'invoice_number', NEW.invoice_number, 'customer_id', NEW.workspace_id, 'period', NEW.period_label,
+			'currency', NEW.currency, 'total_minor', NEW.total_minor), NEW.invoice_id::text)
+	FROM (SELECT NEW.payer_id AS workspace_id UNION SELECT NEW.workspace_id WHERE NEW.workspace_sees) t;
+	IF NOT EXISTS (SELECT FROM partner_portal.workspace w
+			WHERE w.notify_billing AND (w.workspace_id = NEW.payer_id OR (w.workspace_id = NEW.workspace_id AND NEW.workspace_sees))) THEN
+		RETURN NULL;
+	END IF;
+	SELECT array_agg(l.text ORDER BY l.line), array_agg(partner_portal.money_text(l.amount_minor, NEW.minor_digits) ORDER BY l.line) INTO texts, amounts
+	FROM partner_portal.invoice_line l WHERE l.workspace_id = NEW.workspace_id AND l.invoice_id = NEW.invoice_id;
+	SELECT array_agg(h.label ORDER BY h.period_start), array_agg(h.keys ORDER BY h.period_start) INTO labels, keys
+	FROM (SELECT p.period_start, p.label, CASE WHEN p.period_start = NEW.period_start THEN NEW.keys_billed ELSE u.distinct_keys END AS keys
+		FROM partner_portal.billing_period p
+		JOIN partner_portal.usage_period u ON u.workspace_id = p.workspace_id AND u.period_start = p.period_start AND u.kind = 'total'
+		WHERE p.workspace_id = NEW.workspace_id AND p.partner_key = NEW.partner_key AND p.period_start <= NEW.period_start
+		ORDER BY p.period_start DESC LIMIT 12) h;
+	PERFORM partner_portal.enqueue_list_mail(w.workspace_id, 'billing_report', NEW.invoice_id::text, r.account_id, r.email, r.locale,
+		partner_portal.mail_billing_report(r.locale, NEW.company_name, NEW.period_label, NEW.invoice_number, NEW.currency,
+			coalesce(texts, '{}'), coalesce(amounts, '{}'), partner_portal.money_text(NEW.total_minor, NEW.minor_digits), labels, keys))
+	FROM partner_portal.workspace w
+	CROSS JOIN LATERAL partner_portal.mail_recipients(w.workspace_id, '{owner}') r
+	WHERE w.notify_billing AND (w.workspace_id = NEW.payer_id OR (w.workspace_id = NEW.workspace_id AND NEW.workspace_sees));
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.notify_invoice() IS
+'Trigger of invoice: when one becomes final, the monthly report to the owners of the payer, and of the workspace if it sees the document, where notify_billing is on; and the event invoice.finalized.';
+REVOKE ALL ON FUNCTION partner_portal.notify_invoice() FROM PUBLIC;
+CREATE TRIGGER notify AFTER UPDATE OF status ON partner_portal.invoice FOR EACH ROW
+	WHEN (NEW.status = 'final' AND OLD.status <> 'final' AND NEW.document = 'invoice') EXECUTE FUNCTION partner_portal.notify_invoice();
+
+CREATE FUNCTION partner_portal.tick_new_keys(at timestamptz) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	place record;
+	done bigint := 0;
+BEGIN
+	INSERT INTO partner_portal.new_keys_digest (workspace_id, done_until)
+	SELECT w.workspace_id, (tick_new_keys.at AT TIME ZONE w.time_zone)::date - 1 FROM partner_portal.workspace w
+	WHERE w.notify_new_keys AND w.deleted_at IS NULL
+	ON CONFLICT ON CONSTRAINT new_keys_digest_pkey DO NOTHING;
+	DELETE FROM partner_portal.new_keys_digest d USING partner_portal.workspace w
+	WHERE w.workspace_id = d.workspace_id AND (NOT w.notify_new_keys OR w.deleted_at IS NOT NULL);
+	FOR place IN
+		SELECT d.workspace_id, d.done_until + 1 AS day, w.company_name, w.time_zone
+		FROM partner_portal.new_keys_digest d JOIN partner_portal.workspace w ON w.workspace_id = d.workspace_id
+		WHERE d.done_until + 1 < (tick_new_keys.at AT TIME ZONE w.time_zone)::date
+		ORDER BY d.workspace_id LIMIT 1000
+		FOR UPDATE OF d SKIP LOCKED
+	LOOP
+		PERFORM partner_portal.enqueue_list_mail(place.workspace_id, 'new_keys', place.day::text, r.account_id, r.email, r.locale,
+			partner_portal.mail_new_keys(r.locale, place.company_name, place.day, k.kinds, k.serials, k.labels))
+		FROM (SELECT array_agg(k.kind ORDER BY k.created_at, k.key_id) AS kinds, array_agg(k.serial ORDER BY k.created_at, k.key_id) AS serials,
+				array_agg(k.label ORDER BY k.created_at, k.key_id) AS labels
+			FROM (SELECT * FROM partner_portal.security_key k
+				WHERE k.workspace_id = place.workspace_id
+					AND k.created_at >= place.day::timestamp AT TIME ZONE place.time_zone AND k.created_at < (place.day + 1)::timestamp AT TIME ZONE place.time_zone
+				ORDER BY k.created_at, k.key_id LIMIT 500) k) k
+		CROSS JOIN LATERAL partner_portal.mail_recipients(place.workspace_id, '{owner,administrator}') r
+		WHERE k.serials IS NOT NULL;
+		UPDATE partner_portal.new_keys_digest d SET done_until = place.day WHERE d.workspace_id = place.workspace_id;
+		done := done + 1;
+	END LOOP;
+	RETURN done;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.tick_new_keys(timestamptz) IS
+'Step of tick(): for each workspace with notify_new_keys and each local day that is over, in order, the list of keys added that day (the first 500), if there are any, to its owners and administrators. Days before the setting was first seen on are left out.';
+REVOKE ALL ON FUNCTION partner_portal.tick_new_keys(timestamptz) FROM PUBLIC;
+
+INSERT INTO partner_portal.job_step (position, step) VALUES (40, 'tick_new_keys');
+INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
+	('application', 'EXECUTE', 'FUNCTION partner_portal.unsubscribe(text)');

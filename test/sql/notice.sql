@@ -1,0 +1,56 @@
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set begin :abs_srcdir '/sql/begin.sql'
+\set concept notice
+\i :begin
+SELECT slug FROM partner_portal.create_workspace('Kunde & <Söhne>', 'ann@kunde.example', 'kunde', 'Europe/Zurich', '2026-01-01');
+UPDATE partner_portal.account SET locale = 'de';
+SELECT role FROM partner_portal.add_member(1, 'bob@kunde.example', 'administrator');
+SELECT role FROM partner_portal.add_member(1, 'eve@kunde.example', 'member');
+UPDATE partner_portal.member SET accepted_at = now();
+-- alerts, in the transaction that activates: one mail per owner and administrator, each in its language
+UPDATE partner_portal.workspace SET restrict_keys = true, key_limit = 5;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) SELECT 1, 'smartphone', 'S' || i FROM generate_series(1, 4) i;
+SELECT recipient, locale, kind, subject, text_body FROM partner_portal.notification ORDER BY notification_id;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (1, 'contactless_card', 'C1');
+SELECT recipient, kind, subject FROM partner_portal.notification WHERE subject LIKE '%100%' ORDER BY notification_id;
+BEGIN;
+DELETE FROM partner_portal.limit_alert;
+DELETE FROM partner_portal.notification;
+INSERT INTO partner_portal.limit_alert VALUES (1, '-infinity', 80, now(), 4, 5, 0);
+SELECT count(*) FROM partner_portal.notification;
+ROLLBACK;
+DELETE FROM partner_portal.notification;
+-- the daily list: of local days that are over, once, if there are any keys
+UPDATE partner_portal.workspace SET notify_new_keys = true;
+CALL partner_portal.tick(now());
+SELECT count(*) FROM partner_portal.notification;
+CALL partner_portal.tick(now() + interval '1 day');
+CALL partner_portal.tick(now() + interval '1 day');
+CALL partner_portal.tick(now() + interval '3 days');
+SELECT recipient, kind, subject LIKE '%' || to_char(now() AT TIME ZONE 'Europe/Zurich', 'YYYY-MM-DD') OR subject LIKE '%' || to_char(now() AT TIME ZONE 'Europe/Zurich', 'DD.MM.YYYY') AS of_today,
+	unsubscribe_url ~ '^https://portal.example.com/unsubscribe/[A-Za-z0-9_-]{43}$' AS can_unsubscribe, text_body FROM partner_portal.notification ORDER BY notification_id;
+-- one click, and no more of that list
+SELECT partner_portal.unsubscribe(substring(unsubscribe_url FROM '[^/]*$')) FROM partner_portal.notification WHERE recipient LIKE 'ann%';
+SELECT partner_portal.unsubscribe('nothing');
+DELETE FROM partner_portal.notification;
+UPDATE partner_portal.new_keys_digest SET done_until = done_until - 30;
+CALL partner_portal.tick(now() + interval '3 days');
+SELECT recipient, count(*) FROM partner_portal.notification GROUP BY 1;
+-- templates, in both languages, everything escaped
+SELECT (m).subject, (m).text_body, position('<script>' IN (m).html_body) AS script FROM partner_portal.mail_billing_report('en', 'A <script>alert(1)</script> & Co', '2026-10-01..2026-10-31', 'INV-7', 'CHF',
+	ARRAY['Smartphones', 'Cards <b>'], ARRAY['25.00', '4.00'], '29.00', ARRAY['2026-09-01..2026-09-30', '2026-10-01..2026-10-31'], ARRAY[3, 6]) m;
+SELECT (m).subject, (m).html_body FROM partner_portal.mail_billing_report('de-CH', 'Kunde', '2026-10-01..2026-10-31', 'INV-7', 'CHF',
+	ARRAY['Smartphones'], ARRAY['25.00'], '25.00', ARRAY['2026-08', '2026-09', '2026-10'], ARRAY[0, 3, 6]) m;
+SELECT (m).subject, (m).text_body FROM unnest(ARRAY['en', 'de']) l, partner_portal.mail_grant_expiry(l, 'Kunde', 'Partner', '2026-12-24', 7) m;
+SELECT (m).subject, (m).text_body FROM unnest(ARRAY['en', 'de']) l, partner_portal.mail_grant_expiry(l, 'Kunde', 'Partner', '2026-12-24', 1) m;
+SELECT (m).subject, (m).text_body FROM unnest(ARRAY['en', 'de']) l, partner_portal.mail_limit_alert(l, 'Kunde', 80, 4, 5) m;
+-- content is nobody's to read
+\set VERBOSITY sqlstate
+SET ROLE regress_app;
+SELECT text_body FROM partner_portal.notification;
+SELECT recipient FROM partner_portal.notification;
+SELECT token FROM partner_portal.mail_opt_out;
+SELECT * FROM partner_portal.delivery_queue;
+SELECT count(*) FROM partner_portal.delivery_status;
+SELECT partner_portal.enqueue_mail(1, 'x', 'y', 'z@example.com', 'en', NULL);
+RESET ROLE;
