@@ -9,7 +9,7 @@ INSERT INTO partner_portal.workspace (company_name, slug, time_zone, anchor_date
 	VALUES ('Ann', 'ann', 'Europe/Zurich', '2026-01-01', '2026-01-01', '2026-01-01');
 -- what is due is done, each step committed
 CALL partner_portal.tick(now());
-SELECT step, last_run_at IS NOT NULL AS ran, last_problem, failures FROM partner_portal.job_step ORDER BY position;
+SELECT step, last_run_at, last_problem, failures FROM partner_portal.job_step WHERE last_run_at IS NULL OR failures > 0 OR last_problem IS NOT NULL;
 -- a message that has expired is cancelled, an old one forgotten, a dead one not
 SELECT partner_portal.enqueue_mail(1, 'test', 'a', 'a@ann.example', 'en', ROW('s', 'token 0123456789abcdef', NULL), secret => '0123456789abcdef', expires_at => now() + interval '1 hour') IS NOT NULL AS owed;
 SELECT partner_portal.enqueue_mail(1, 'test', 'b', 'a@ann.example', 'en', ROW('s', 't', NULL)) IS NOT NULL AS owed;
@@ -28,10 +28,10 @@ BEGIN
 END
 $$;
 INSERT INTO partner_portal.job_step (position, step) VALUES (1, 'tick_broken');
-UPDATE partner_portal.job_step SET last_run_at = NULL;
+WITH reset AS (UPDATE partner_portal.job_step SET last_run_at = NULL RETURNING 1) SELECT count(*) >= 5 AS reset FROM reset;
 CALL partner_portal.tick(now());
 SELECT count(*) FROM partner_portal.notification;
-SELECT step, last_run_at IS NOT NULL AS ran, last_problem, failures FROM partner_portal.job_step ORDER BY position;
+SELECT step, last_run_at IS NOT NULL AS ran, last_problem, failures FROM partner_portal.job_step WHERE last_run_at IS NULL OR failures > 0 OR last_problem IS NOT NULL;
 \set VERBOSITY sqlstate
 CALL partner_portal.tick(NULL);
 CALL partner_portal.tick('infinity');

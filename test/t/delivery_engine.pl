@@ -37,13 +37,13 @@ is(scalar(grep { $_ > 1 } values %seen), 0, 'none twice');
 
 # kill -9 of the worker and of the postmaster, in turn, at random moments
 configure($node, "partner_portal.databases = 'postgres'");
-my ($lost, $most, $kills) = (0, 0, 0);
+my ($lost, $most, $kills, $midway) = (0, 0, 0, 0);
 foreach my $round (1 .. $rounds)
 {
 	my $postmaster = $round % 2 == 0;
 	my $before = scalar lines_of($requests);
 	sql($node, "SELECT count(partner_portal.enqueue_webhook_event(1, 'test', '{}', 'round$round-' || i)) FROM generate_series(1, 60) i");
-	my $wanted = 50 + int(rand(600));
+	my $wanted = 100 + int(rand(2000));
 	wait_for(sub { scalar(lines_of($requests)) - $before >= $wanted || pending() == 0 }, "$wanted of round $round");
 	if ($postmaster)
 	{
@@ -58,18 +58,21 @@ foreach my $round (1 .. $rounds)
 		wait_for(sub { my ($rc) = $node->psql('postgres', 'SELECT 1'); $rc == 0 }, 'the server to be back');
 	}
 	$kills++;
+	my (undef, $left) = $node->psql('postgres', 'SELECT count(*) FROM partner_portal.delivery_queue WHERE lease_token IS NOT NULL');
 	wait_for(sub { my ($rc, $out) = $node->psql('postgres', 'SELECT count(*) FROM partner_portal.delivery_queue'); $rc == 0 && $out eq '0' },
 		"round $round to be delivered", 120) or $lost++;
+	$midway++ if $left;
 	my %ids;
 	my @came = lines_of($requests);
 	$ids{ $_->{headers}{'webhook-id'} }++ foreach @came[ $before .. $#came ];
 	my $repeated = 0;
 	$repeated += $_ - 1 foreach values %ids;
 	$most = $repeated if $repeated > $most;
-	$lost += 960 - scalar keys %ids;
+	$lost += 3200 - scalar keys %ids;
 	note("round $round: killed " . ($postmaster ? 'postmaster' : 'worker') . " after $wanted, repeated $repeated");
 }
 is($lost, 0, "nothing is lost in $kills kills");
+cmp_ok($kills, '>=', $rounds, "kills at random moments, leases found after $midway of them");
 cmp_ok($most, '<=', 64, "no more is repeated than was under way (at most $most), with the same ids");
 is(sql($node, q{SELECT count(*) FROM partner_portal.notification WHERE state <> 'delivered'}), '0', 'and all is recorded');
 
