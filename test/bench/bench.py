@@ -73,17 +73,37 @@ class Bench:
                         "RESET session_replication_role")
         self.db.execute('VACUUM (FULL, ANALYZE) partner_portal.workspace_usage')
 
-    def fill_keys(self):
-        """Active keys in every workspace, in both worlds, straight into the tables."""
+    def fill_keys(self, part=1, facts=0):
+        """Active keys in every workspace, in both worlds, straight into the tables; or a part of them.
+
+        With facts, so many in one workspace, and activations over the last five weeks, half of them not the key's first.
+        """
         self.empty_keys()
+        since = "now() - interval '1 hour'" if not facts else "now() - interval '10 minutes' * ((n * 7919 + w.workspace_id * 104729) %% 5040)"
         self.db.execute("SET partner_portal.restoring = on;"
                         "INSERT INTO partner_portal.security_key (workspace_id, partner_key, kind, serial, status, created_at, activated_at)"
                         " SELECT w.workspace_id, w.partner_key, (ARRAY['contactless_card', 'smartphone', 'smartphone'])[n %% 3 + 1],"
-                        " 'S-' || n, 'active', now() - interval '1 hour', now() - interval '1 hour'"
-                        " FROM generate_series(1, %s) n, partner_portal.workspace w WHERE w.kind = 'business';"
-                        "RESET partner_portal.restoring;"
+                        " 'S-' || n, 'active', now() - interval '40 days', " + since +
+                        " FROM generate_series(1, %(each)s) n, partner_portal.workspace w WHERE w.kind = 'business';"
+                        "INSERT INTO partner_portal.security_key (workspace_id, partner_key, kind, serial, status, created_at, activated_at)"
+                        " SELECT w.workspace_id, w.partner_key, (ARRAY['contactless_card', 'smartphone', 'smartphone'])[n %% 3 + 1],"
+                        " 'S-' || n, 'active', now() - interval '40 days', " + since +
+                        " FROM generate_series(%(each)s + 1, %(facts)s) n, partner_portal.workspace w WHERE w.workspace_id = %(big)s",
+                        {'each': int(self.keys * part) // self.workspaces, 'facts': facts, 'big': self.big})
+        if facts:
+            self.db.execute("INSERT INTO partner_portal.key_history (workspace_id, key_id, active_from, active_until, kind, recorded_at, partner_key)"
+                            " SELECT workspace_id, key_id, activated_at - interval '100 hours', activated_at - interval '50 hours', kind,"
+                            " activated_at - interval '100 hours', partner_key FROM partner_portal.security_key WHERE key_id % 2 = 0")
+        self.db.execute("RESET partner_portal.restoring;"
                         "INSERT INTO floor.security_key SELECT * FROM partner_portal.security_key;"
-                        "SELECT setval('floor.key_id', max(key_id)) FROM floor.security_key", (self.keys // self.workspaces,))
+                        "SELECT setval('floor.key_id', max(key_id)) FROM floor.security_key")
+
+    def close_periods(self):
+        """Every period that has ended is closed, by the facts as they are."""
+        self.db.execute("SET session_replication_role = replica; TRUNCATE partner_portal.usage_period;"
+                        "UPDATE partner_portal.billing_period SET closed_at = NULL; RESET session_replication_role")
+        self.db.execute('SELECT count(*) FROM partner_portal.close_periods()')
+        self.db.execute('SELECT partner_portal.refresh_usage()')
 
     def settle(self):
         """What a measurement left behind is written and cleaned up before the next."""
