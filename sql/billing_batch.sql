@@ -132,6 +132,8 @@ CREATE FUNCTION partner_portal.run_billing(as_of timestamptz DEFAULT now(), max_
 DECLARE
 	claimed bigint[];
 	billed bigint[] := '{}';
+	counted integer := 0;
+	actions partner_portal.billing_action[];
 	drafted partner_portal.billing_action[] := '{}';
 	finished partner_portal.billing_action[] := '{}';
 BEGIN
@@ -140,11 +142,14 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'max_workspaces must be at least 1';
 	END IF;
 	LOOP
-		claimed := partner_portal.claim_due(coalesce(billed[cardinality(billed)], 0), as_of, least(500, max_workspaces - cardinality(billed)));
+		claimed := partner_portal.claim_due(coalesce(billed[cardinality(billed)], 0), as_of, least(500, max_workspaces - counted));
 		EXIT WHEN claimed IS NULL;
-		drafted := drafted || ARRAY(SELECT a FROM partner_portal.bill_batch(claimed, as_of, false) a);
+		actions := ARRAY(SELECT a FROM partner_portal.bill_batch(claimed, as_of, false) a);
+		drafted := drafted || actions;
 		billed := billed || claimed;
-		EXIT WHEN cardinality(billed) >= max_workspaces;
+		-- those that fail, however many, do not stand before the others
+		counted := counted + cardinality(claimed) - (SELECT count(*) FROM unnest(actions) a WHERE a.action = 'failed');
+		EXIT WHEN counted >= max_workspaces;
 	END LOOP;
 	IF billed <> '{}' THEN
 		finished := ARRAY(SELECT a FROM partner_portal.bill_batch(billed, as_of, true) a);
@@ -159,7 +164,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.run_billing(timestamptz, integer) IS
-'Closes every billing period that ended by as_of, drafts every missing invoice in order, finalizes what is past its grace, and returns what it did: closed (no document), drafted, refreshed, finalized, empty or failed, with the problem. A workspace that fails does not stop the others; one that another session is busy with is left to the next run. Safe to repeat. In one transaction: for many workspaces CALL run_due_billing(). Operator only (42501).';
+'Closes every billing period that ended by as_of, drafts every missing invoice in order, finalizes what is past its grace, and returns what it did: closed (no document), drafted, refreshed, finalized, empty or failed, with the problem. A workspace that fails does not stop the others; one that another session is busy with is left to the next run. Safe to repeat. max_workspaces bounds how many are billed, those that fail apart. In one transaction: for many workspaces CALL run_due_billing(). Operator only (42501).';
 REVOKE ALL ON FUNCTION partner_portal.run_billing(timestamptz, integer) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.bill_next(as_of timestamptz, after bigint, how_many integer) RETURNS bigint

@@ -26,6 +26,7 @@ SELECT closed_at, billed_at FROM billing_period WHERE workspace_id = 7;
 SELECT workspace_id, regexp_replace(problem, 'of .* failed', 'failed') AS problem FROM billing_health() WHERE problem LIKE 'the billing run%';
 -- a bounded number of workspaces at a time
 SELECT count(DISTINCT workspace_id) AS workspaces, min(action), max(action) FROM run_billing('2025-02-02', 3) WHERE action <> 'failed';
+SELECT count(*) FILTER (WHERE action = 'failed') AS failed, count(DISTINCT workspace_id) FILTER (WHERE action <> 'failed') AS billed FROM run_billing('2025-02-02', 4);
 -- in batches with a commit each
 CALL run_due_billing('2025-02-02', 2);
 SELECT status, count(*), min(number), max(number) FROM invoice GROUP BY 1 ORDER BY 1;
