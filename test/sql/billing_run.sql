@@ -66,6 +66,20 @@ SELECT invoice_number, status FROM void_invoice((SELECT invoice_id FROM invoice 
 SELECT workspace_id, action FROM run_billing('2026-05-01 01:00+00') WHERE workspace_id = 1;
 SELECT l.type, l.text, l.quantity, l.amount_minor FROM invoice_line l JOIN invoice i USING (workspace_id, invoice_id) WHERE i.workspace_id = 1 AND i.period_label LIKE '2026-04%' ORDER BY line;
 
+-- what fails at finalizing is taken back alone, and costs no number
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the printer is on fire'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON invoice FOR EACH ROW WHEN (NEW.status = 'final' AND NEW.workspace_id = 5) EXECUTE FUNCTION public.refuse();
+INSERT INTO security_key (workspace_id, kind, serial, status) SELECT w, 'smartphone', 'may', 'disabled' FROM generate_series(1, 6) w ORDER BY w;
+SELECT count(import_key_activity(workspace_id, key_id, '[2026-05-05, 2026-05-20)', 'history')) FROM security_key WHERE serial = 'may';
+SELECT max(number) AS last FROM invoice WHERE document = 'invoice' \gset
+SELECT workspace_id, lower(period) AS since, action, problem FROM run_billing('2026-06-02') WHERE workspace_id BETWEEN 4 AND 6 AND coalesce(lower(period) >= '2026-05-01', true) ORDER BY 1, 2;
+SELECT workspace_id, status FROM invoice WHERE workspace_id BETWEEN 4 AND 6 AND period_label LIKE '2026-05%' ORDER BY 1;
+SELECT count(*) = max(number) - min(number) + 1 AS gapless, min(number) - :last AS first FROM invoice WHERE number > :last AND document = 'invoice';
+DROP TRIGGER refuse ON invoice;
+SELECT workspace_id, lower(period) AS since, action FROM run_billing('2026-06-02');
+SELECT count(*) AS failures FROM billing_failure;
+SELECT max(number) = count(*) AS gapless FROM invoice WHERE document = 'invoice' AND number IS NOT NULL;
+
 -- a deletion ends the last period at its instant, a restoration begins one: each bears its share, the hole nothing
 INSERT INTO workspace (company_name, slug, created_at, anchor_date, billing_from) VALUES ('W13', 'w13', '2026-02-01', '2026-02-01', '2026-02-01') RETURNING workspace_id;
 SELECT plan_id FROM create_price_plan(NULL, 'Flat', 'CHF', 'flat', unit_price => 31);
