@@ -79,11 +79,20 @@ CREATE POLICY read ON partner_portal.security_key FOR SELECT
 	USING (workspace_id = (SELECT partner_portal.own_workspace('read'))
 		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
 		OR workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]));
-CREATE POLICY manage ON partner_portal.security_key
+-- One for each command: who may manage may read, and a policy for all commands would make each look-up ask twice.
+CREATE POLICY add ON partner_portal.security_key FOR INSERT
+	WITH CHECK (workspace_id = (SELECT partner_portal.own_workspace('manage_keys'))
+		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+		OR workspace_id = ANY ((SELECT partner_portal.granted_workspaces('manage_keys'))::bigint[]));
+CREATE POLICY change ON partner_portal.security_key FOR UPDATE
 	USING (workspace_id = (SELECT partner_portal.own_workspace('manage_keys'))
 		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
 		OR workspace_id = ANY ((SELECT partner_portal.granted_workspaces('manage_keys'))::bigint[]))
 	WITH CHECK (workspace_id = (SELECT partner_portal.own_workspace('manage_keys'))
+		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+		OR workspace_id = ANY ((SELECT partner_portal.granted_workspaces('manage_keys'))::bigint[]));
+CREATE POLICY remove ON partner_portal.security_key FOR DELETE
+	USING (workspace_id = (SELECT partner_portal.own_workspace('manage_keys'))
 		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
 		OR workspace_id = ANY ((SELECT partner_portal.granted_workspaces('manage_keys'))::bigint[]));
 
