@@ -253,8 +253,9 @@ COMMENT ON FUNCTION partner_portal.verify_references(bigint) IS
 'verify(), check references: every foreign key of the extension''s tables, which a load under session_replication_role = replica does not check. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.verify_references(bigint) FROM PUBLIC;
 
+-- A plan for one workspace is of no use for all of them; and these statements are large to compile.
 CREATE FUNCTION partner_portal.verify(in_workspace bigint DEFAULT NULL) RETURNS TABLE (workspace_id bigint, check_name text, problem text)
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
 	PERFORM partner_portal.require_operator();
@@ -280,7 +281,7 @@ COMMENT ON FUNCTION partner_portal.verify(bigint) IS
 REVOKE ALL ON FUNCTION partner_portal.verify(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.repair(workspace_id bigint DEFAULT NULL) RETURNS bigint
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan SET jit = off AS $$
 DECLARE
 	mended bigint := 0;
 	changed bigint;
