@@ -46,6 +46,17 @@ SELECT leave_partner(7);
 SELECT link_identity(1, 'https://login.example', 'subject'), revoke_token('stolen', 'infinity'), map_role('regress_app', 1);
 SELECT forget_activity(now());
 SELECT log_activity(2, 'update_server', 'a line of the application');
+-- a portal with its users, what is shared with them, products and who was let near them, a webhook, messages owed
+SELECT create_portal(1, 'Reseller', 'reseller', '#0055aa', 'https://reseller.example/bye');
+INSERT INTO folder (workspace_id, name) VALUES (1, 'Sales');
+INSERT INTO folder (workspace_id, parent_id, name) SELECT workspace_id, folder_id, 'North' FROM folder;
+INSERT INTO report (workspace_id, folder_id, title, definition) SELECT workspace_id, folder_id, name, '{}' FROM folder;
+SELECT share_folder(1, (SELECT group_id FROM portal), true);
+SELECT define_attribute(1, 'region', 'Region', 'string');
+SELECT invite_portal_user(1, 'user@reseller.example', 'viewer', '{"region":"north"}');
+INSERT INTO product (workspace_id, category, name) VALUES (7, 'server', 'web1'), (7, 'domain', 'direct.example');
+SELECT offer_access(7, 1, 'limited', categories => '{server}');
+SELECT offer_access(3, 1, 'complete', wallet => true);
 SELECT invite_customer('new@customer.example', partner_id => 1);
 -- rows that lie in another order than they came
 UPDATE billing_period SET time_zone = time_zone WHERE period_start < '2026-03-01';
