@@ -97,6 +97,7 @@ SQL_PARTS = \
 	sql/access_consent.sql \
 	sql/panel.sql \
 	sql/report.sql \
+	sql/metrics.sql \
 	sql/portal.sql \
 	sql/portal_user.sql \
 	sql/portal_user_csv.sql \
@@ -124,6 +125,8 @@ REGRESS = \
 	mail_format \
 	job \
 	notice \
+	webhook \
+	outbox \
 	delivery_address \
 	usage \
 	billing_period \

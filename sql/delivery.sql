@@ -184,18 +184,11 @@ DECLARE
 	message partner_portal.notification;
 BEGIN
 	SELECT * INTO message FROM partner_portal.notification n WHERE n.notification_id = resend_notification.notification_id;
-	IF coalesce(message.workspace_id, 0) = 0 THEN
-		IF NOT partner_portal.is_operator() THEN
-			PERFORM partner_portal.authorize('manage_settings', -1);
-		END IF;
-	ELSE
-		PERFORM partner_portal.authorize('manage_settings', message.workspace_id);
+	IF NOT (message.workspace_id = 0 AND partner_portal.is_operator()) OR message.workspace_id IS NULL THEN
+		PERFORM partner_portal.authorize_thing(message.workspace_id, format('notification %s not found', resend_notification.notification_id));
 	END IF;
 	SELECT * INTO message FROM partner_portal.notification n
 	WHERE n.workspace_id = message.workspace_id AND n.notification_id = resend_notification.notification_id FOR NO KEY UPDATE;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'no such notification';
-	END IF;
 	IF message.state = 'pending' THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('notification %s is still pending', message.notification_id);
 	END IF;

@@ -119,20 +119,31 @@ COMMENT ON FUNCTION partner_portal.create_webhook_endpoint(bigint, text, text[])
 'Registers an address for events of a workspace (a partner''s: of its customers too) and returns the secret that signs them. Needs manage_settings. 22023 malformed, 54000 more than 100, 55000 no master key in partner_portal.secrets_file. An http address is served only if it is in partner_portal.allow_cidr.';
 REVOKE ALL ON FUNCTION partner_portal.create_webhook_endpoint(bigint, text, text[]) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.authorize_thing(workspace_id bigint, not_found text) RETURNS void
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF workspace_id IS NULL OR NOT (partner_portal.may('read', workspace_id) OR partner_portal.may('manage_settings', workspace_id)) THEN
+		IF partner_portal.current_account_id() IS NULL AND NOT partner_portal.is_operator() THEN
+			PERFORM partner_portal.authorize('manage_settings', -1);
+		END IF;
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = coalesce(not_found, 'not found');
+	END IF;
+	PERFORM partner_portal.authorize('manage_settings', workspace_id);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.authorize_thing(bigint, text) IS
+'Asks for manage_settings on the workspace of a thing found by its own id, without telling whose an invisible one is: P0002 with the text given, for what is absent (NULL) too. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.authorize_thing(bigint, text) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.authorized_endpoint(endpoint_id bigint) RETURNS partner_portal.webhook_endpoint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	endpoint partner_portal.webhook_endpoint;
 BEGIN
 	SELECT * INTO endpoint FROM partner_portal.webhook_endpoint e
-	WHERE e.endpoint_id = authorized_endpoint.endpoint_id AND e.state <> 'deleted';
-	PERFORM partner_portal.authorize('manage_settings', coalesce(endpoint.workspace_id, -1));
-	SELECT * INTO endpoint FROM partner_portal.webhook_endpoint e
-	WHERE e.workspace_id = endpoint.workspace_id AND e.endpoint_id = authorized_endpoint.endpoint_id AND e.state <> 'deleted'
+	WHERE e.endpoint_id = authorized_endpoint.endpoint_id AND e.state <> 'deleted'
 	FOR UPDATE;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'no such workspace';
-	END IF;
+	PERFORM partner_portal.authorize_thing(endpoint.workspace_id, format('webhook endpoint %s not found', authorized_endpoint.endpoint_id));
 	RETURN endpoint;
 END
 $$;

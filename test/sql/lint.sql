@@ -27,6 +27,7 @@ INSERT INTO owner_view VALUES
 	('grants', 'each side of a grant sees the other''s name'),
 	('partner_products', 'the same, and its arms keep their indexes'),
 	('partner_panel', 'counts keep their index-only scans'),
+	('metrics', 'sums over every tenant, for reporting roles'),
 	('report_workspaces', 'every tenant, for reporting roles'),
 	('report_usage', 'the same'),
 	('report_invoices', 'the same');

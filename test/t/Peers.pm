@@ -14,7 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(start_peer stop_peers lines_of wait_for server configure sql make_workspace);
+our @EXPORT = qw(start_peer stop_peers lines_of wait_for server configure sql make_workspace certificates owe fate deliver);
 
 my $here = dirname(__FILE__);
 my @peers;
@@ -108,6 +108,49 @@ sub make_workspace
 	my ($node, $slug) = @_;
 	return sql($node, qq{INSERT INTO partner_portal.workspace (company_name, slug, anchor_date)
 		VALUES ('Company $slug', '$slug', '2026-01-01') RETURNING workspace_id});
+}
+
+# certificates(names) makes an authority and a certificate for each name, and returns their directory: ca.pem, NAME.pem, NAME.key.
+sub certificates
+{
+	my @names = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my $openssl = sub { system_log('openssl', @_) == 0 or BAIL_OUT('openssl failed') };
+	$openssl->('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', "$dir/ca.key", '-out', "$dir/ca.pem", '-days', '30', '-subj', '/CN=test authority');
+	foreach my $name (@names)
+	{
+		append_to_file("$dir/$name.ext", "subjectAltName=DNS:$name\n");
+		$openssl->('req', '-newkey', 'rsa:2048', '-nodes', '-keyout', "$dir/$name.key", '-out', "$dir/$name.csr", '-subj', "/CN=$name");
+		$openssl->('x509', '-req', '-in', "$dir/$name.csr", '-CA', "$dir/ca.pem", '-CAkey', "$dir/ca.key", '-CAcreateserial', '-out', "$dir/$name.pem",
+			'-days', '30', '-extfile', "$dir/$name.ext");
+	}
+	return $dir;
+}
+
+my $next = 0;
+
+# owe(node, url) owes one event to a new endpoint of workspace 1 and returns the endpoint's id.
+sub owe
+{
+	my ($node, $url) = @_;
+	my $event = 'e' . ++$next;
+	my $id = sql($node, "SELECT endpoint_id FROM partner_portal.create_webhook_endpoint(1, '$url', '{$event}')");
+	sql($node, "SELECT partner_portal.enqueue_webhook_event(1, '$event', '{}', 'x')");
+	return $id;
+}
+
+# fate(node, endpoint) is what became of its event.
+sub fate
+{
+	my ($node, $id) = @_;
+	return sql($node, "SELECT state, attempts, coalesce(last_code, 0), last_error FROM partner_portal.notification WHERE endpoint_id = $id");
+}
+
+# deliver(node) tries all that is due.
+sub deliver
+{
+	my ($node) = @_;
+	return sql($node, 'CALL partner_portal.deliver_notifications(1000)');
 }
 
 1;

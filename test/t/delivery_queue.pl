@@ -1,0 +1,57 @@
+# delivery_queue.pl: rows that cannot be built, leases of engines that died, late results, clones.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::Bin;
+use Peers;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my ($http, $requests) = start_peer('http_peer.py');
+my $node = server('delivery_queue', "partner_portal.allow_cidr = '127.0.0.1:$http'");
+sql($node, 'CREATE EXTENSION partner_portal');
+make_workspace($node, 'one');
+sql($node, "SELECT partner_portal.create_webhook_endpoint(1, 'http://127.0.0.1:$http/' || i, ARRAY['test']) FROM generate_series(1, 16) i");
+
+# rows that cannot be built are dead by themselves
+sql($node, q{SELECT count(partner_portal.enqueue_webhook_event(1, 'test', '{}', 'good'))});
+sql($node, q{SET session_replication_role = replica;
+	ALTER TABLE partner_portal.webhook_endpoint DROP CONSTRAINT webhook_endpoint_url;
+	UPDATE partner_portal.webhook_endpoint SET url = E'http://127.0.0.1/\nX: y' WHERE endpoint_id = 1;
+	UPDATE partner_portal.notification SET text_body = repeat('x', 70000) WHERE endpoint_id = 2 AND state = 'pending';
+	UPDATE partner_portal.webhook_endpoint SET url = repeat('http://', 3) WHERE endpoint_id = 3;
+	UPDATE partner_portal.webhook_endpoint SET key_version = 9 WHERE endpoint_id = 4});
+sql($node, 'CALL partner_portal.deliver_notifications(1000)');
+is(sql($node, q{SELECT string_agg(endpoint_id || ' ' || state, ', ' ORDER BY endpoint_id) FROM partner_portal.notification
+	WHERE dedupe_key LIKE 'good:%' AND endpoint_id IN (1, 2)}), '1 dead, 2 dead', 'rows that cannot be built are dead');
+is(sql($node, q{SELECT state, attempts FROM partner_portal.notification WHERE dedupe_key LIKE 'good:%' AND endpoint_id = 4}), 'pending|0', 'a missing key is no fault of the row');
+is(sql($node, q{SELECT count(*) FROM partner_portal.notification WHERE dedupe_key LIKE 'good:%' AND state = 'delivered'}), '12', 'the others are delivered');
+
+# what an engine that died had claimed is free at once; claimed three times and never recorded, it is dead
+sql($node, q{DELETE FROM partner_portal.notification WHERE state <> 'delivered';
+	UPDATE partner_portal.webhook_endpoint SET state = 'active', key_version = 1, url = replace(url, '/nowhere', '/5');
+	SELECT partner_portal.enqueue_webhook_event(1, 'test', '{}', 'stale');
+	UPDATE partner_portal.delivery_queue SET claims = CASE WHEN destination = 5 THEN 3 ELSE 2 END, lease_token = 2000000000, lease_until = now() + '1 hour'});
+sql($node, 'CALL partner_portal.deliver_notifications(1000)');
+is(sql($node, q{SELECT state, last_error FROM partner_portal.notification WHERE dedupe_key = 'stale:5'}), 'dead|claimed three times and never recorded', 'a row that kills engines is dead');
+is(sql($node, q{SELECT count(*) FROM partner_portal.notification WHERE dedupe_key LIKE 'stale:%' AND state = 'delivered' AND endpoint_id > 5}), '11', 'the others are delivered');
+
+# a result of an engine that lost its lease changes nothing
+sql($node, q{SELECT partner_portal.enqueue_webhook_event(1, 'test', '{}', 'fenced');
+	UPDATE partner_portal.delivery_queue SET lease_token = 7, lease_until = now() + '1 hour' WHERE destination = 6;
+	SELECT partner_portal.record_failure(1, notification_id, 8, 'refused', 500, 'late', 0) FROM partner_portal.delivery_queue WHERE destination = 6});
+is(sql($node, q{SELECT state FROM partner_portal.notification WHERE dedupe_key = 'fenced:6'}), 'pending', 'a late result is fenced off');
+
+# a clone sends nothing until it is told to
+sql($node, 'UPDATE partner_portal.delivery_home SET system_identifier = 1');
+my ($rc, $out, $err) = $node->psql('postgres', 'CALL partner_portal.deliver_notifications()');
+like($err, qr/this database sends no notifications/, 'a restored clone sends nothing');
+sql($node, 'SELECT partner_portal.adopt_deliveries()');
+sql($node, 'CALL partner_portal.deliver_notifications(1000)');
+is(sql($node, q{SELECT count(*) FROM partner_portal.notification WHERE dedupe_key LIKE 'fenced:%' AND state = 'delivered' AND endpoint_id > 5}), '11', 'until it is told to');
+
+$node->stop;
+done_testing();
