@@ -153,6 +153,7 @@ REGRESS = \
 	security_key \
 	key_activity
 ISOLATION = \
+	log_log \
 	finalize_finalize \
 	finalize_void \
 	run_run \

@@ -24,9 +24,11 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "executor/executor.h"
+#include "executor/spi.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
@@ -45,7 +47,7 @@
 #include "security_key.h"
 
 PG_FUNCTION_INFO_V1(partner_portal_activity_digest);
-PG_FUNCTION_INFO_V1(partner_portal_check_activity_chain);
+PG_FUNCTION_INFO_V1(partner_portal_activity_problem);
 
 #define SALT_LENGTH		16
 #define IMAGE_NAME		"partner_portal activity 1"
@@ -453,12 +455,12 @@ check_line(TupleTableSlot *slot, int64 id, uint8 prev[PP_HASH_LENGTH])
 }
 
 /*
- * check_chain reads the lines of a workspace in order, as the snapshot of the
- * statement sees them, after line *id whose hash is in hash; it leaves there
- * the last good one and returns what is wrong with the next, NULL if nothing is.
+ * check_chain reads the lines of a workspace in order, as the snapshot sees
+ * them, after line *id whose hash is in hash; it leaves there the last good one
+ * and returns what is wrong with the next, NULL if nothing is.
  */
 static const char *
-check_chain(int64 workspace_id, int64 *id, uint8 hash[PP_HASH_LENGTH])
+check_chain(int64 workspace_id, Snapshot snapshot, int64 *id, uint8 hash[PP_HASH_LENGTH])
 {
 	Oid			schema = get_namespace_oid(PP_SCHEMA, false);
 	Relation	rel = table_open(get_relname_relid("activity", schema), AccessShareLock);
@@ -472,7 +474,7 @@ check_chain(int64 workspace_id, int64 *id, uint8 hash[PP_HASH_LENGTH])
 
 	check_activity(rel);
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(workspace_id));
-	scan = pp_index_beginscan(rel, index, GetActiveSnapshot(), 1);
+	scan = pp_index_beginscan(rel, index, snapshot, 1);
 	index_rescan(scan, &key, 1, NULL, 0);
 	while (problem == NULL && index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
@@ -493,43 +495,125 @@ check_chain(int64 workspace_id, int64 *id, uint8 hash[PP_HASH_LENGTH])
 }
 
 /*
- * check_activity_chain(workspace_id, start_id, start_hash, head_id, head_hash)
- * returns (ok, first_bad_id, reason): whether the lines after start lead to
- * the head.
+ * read_hash reads a hash of the current row of SPI.
  */
-Datum
-partner_portal_check_activity_chain(PG_FUNCTION_ARGS)
+static void
+read_hash(int column, uint8 hash[PP_HASH_LENGTH])
 {
-	bytea	   *start = PG_GETARG_BYTEA_PP(2);
-	int64		id = PG_GETARG_INT64(1);
-	int64		head_id = PG_GETARG_INT64(3);
-	int64		bad_id = 0;
-	uint8		hash[PP_HASH_LENGTH] = {0};
-	const char *problem;
-	TupleDesc	desc;
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
+	bool		null;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &null);
+	bytea	   *bytes = DatumGetByteaPP(value);
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	memcpy(hash, VARDATA_ANY(start), Min(VARSIZE_ANY_EXHDR(start), PP_HASH_LENGTH));
-	problem = check_chain(PG_GETARG_INT64(0), &id, hash);
-	bad_id = id + 1;
+	memset(hash, 0, PP_HASH_LENGTH);
+	memcpy(hash, VARDATA_ANY(bytes), Min(VARSIZE_ANY_EXHDR(bytes), PP_HASH_LENGTH));
+}
+
+/*
+ * read_ends reads where the chain of a workspace begins, after the line that was
+ * forgotten last, and its head, as the active snapshot sees them; false is that
+ * the workspace has no counters.
+ */
+static bool
+read_ends(int64 workspace_id, int64 *start_id, uint8 start[PP_HASH_LENGTH],
+		  int64 *head_id, uint8 head[PP_HASH_LENGTH])
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(workspace_id)};
+	bool		found;
+	bool		null;
+	PpOwner		self;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	pp_become_owner(&self);
+	if (plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare("SELECT coalesce(s.activity_id, 0), coalesce(s.hash, ''), u.log_id, u.log_hash"
+										   " FROM partner_portal.workspace_usage u"
+										   " LEFT JOIN partner_portal.activity_start s ON s.workspace_id = u.workspace_id"
+										   " WHERE u.workspace_id = $1", 1, types);
+
+		if (prepared == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(prepared);
+		plan = prepared;
+	}
+	/* read-only: with the active snapshot */
+	if (SPI_execute_plan(plan, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the head of the log of workspace " INT64_FORMAT, workspace_id);
+	found = SPI_processed == 1;
+	if (found)
+	{
+		*start_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &null));
+		read_hash(2, start);
+		*head_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &null));
+		read_hash(4, head);
+	}
+	pp_stop_being_owner(&self);
+	SPI_finish();
+	return found;
+}
+
+/*
+ * find_problem tells what is wrong with the log of a workspace, and with which
+ * line, NULL if nothing is.  Without a lock it reads one moment's state, the
+ * latest: in REPEATABLE READ the transaction's own lines follow lines that its
+ * snapshot does not see.
+ */
+static const char *
+find_problem(int64 workspace_id, int64 *bad_id, bool *found)
+{
+	Snapshot	latest = GetLatestSnapshot();
+	int64		head_id;
+	int64		id;
+	uint8		head[PP_HASH_LENGTH];
+	uint8		hash[PP_HASH_LENGTH];
+	const char *problem = NULL;
+
+	PushActiveSnapshot(latest);
+	*found = read_ends(workspace_id, &id, hash, &head_id, head);
+	if (*found)
+		problem = check_chain(workspace_id, GetActiveSnapshot(), &id, hash);
+	PopActiveSnapshot();
+	if (!*found)
+		return NULL;
+	*bad_id = id + 1;
 	if (problem == NULL && id < head_id)
 		problem = "the line is missing";
 	else if (problem == NULL && id > head_id)
 	{
-		bad_id = head_id + 1;
+		*bad_id = head_id + 1;
 		problem = "the line lies beyond the head of the chain";
 	}
-	else if (problem == NULL && !same_bytes(PG_GETARG_DATUM(4), hash))
+	else if (problem == NULL && memcmp(hash, head, PP_HASH_LENGTH) != 0)
 	{
-		bad_id = id;
+		*bad_id = id;
 		problem = "the line is not the head of the chain";
 	}
+	return problem;
+}
+
+/*
+ * activity_problem(workspace_id) returns (ok, first_bad_id, reason).
+ */
+Datum
+partner_portal_activity_problem(PG_FUNCTION_ARGS)
+{
+	int64		bad_id = 0;
+	bool		found;
+	const char *problem;
+	TupleDesc	desc;
+	Datum		values[3];
+	bool		nulls[3];
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	problem = find_problem(PG_GETARG_INT64(0), &bad_id, &found);
 	values[0] = BoolGetDatum(problem == NULL);
 	values[1] = Int64GetDatum(bad_id);
 	values[2] = problem == NULL ? (Datum) 0 : CStringGetTextDatum(problem);
+	nulls[0] = !found;
 	nulls[1] = nulls[2] = problem == NULL;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -570,5 +570,7 @@ partner_portal_write_activity(PG_FUNCTION_ARGS)
 	line.details = text_to_cstring(PG_GETARG_TEXT_PP(3));
 	line.about = PG_ARGISNULL(4) ? 0 : PG_GETARG_INT64(4);
 	line.by_application = true;
+	/* Everybody locks the workspace first, then its counters: the caller may go on to change it. */
+	(void) pp_partner_key_to_stay(line.workspace_id);
 	PG_RETURN_INT64(pp_usage_log(lines, 1));
 }
