@@ -75,18 +75,22 @@ ALTER TABLE partner_portal.usage_period ENABLE ROW LEVEL SECURITY, FORCE ROW LEV
 CREATE POLICY signed_in ON partner_portal.billing_period AS RESTRICTIVE
 	USING ((SELECT partner_portal.current_account_id()) IS NOT NULL)
 	WITH CHECK ((SELECT partner_portal.current_account_id()) IS NOT NULL);
+-- A new partner's staff sees nothing of the old partner's time.
 CREATE POLICY read ON partner_portal.billing_period FOR SELECT
 	USING (workspace_id = (SELECT partner_portal.own_workspace('read'))
 		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
-		OR workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]));
+		OR (workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[])
+			AND partner_key = (SELECT partner_portal.current_partner_id())));
 
 CREATE POLICY signed_in ON partner_portal.usage_period AS RESTRICTIVE
 	USING ((SELECT partner_portal.current_account_id()) IS NOT NULL)
 	WITH CHECK ((SELECT partner_portal.current_account_id()) IS NOT NULL);
+-- A new partner's staff sees nothing of the old partner's time.
 CREATE POLICY read ON partner_portal.usage_period FOR SELECT
 	USING (workspace_id = (SELECT partner_portal.own_workspace('read'))
 		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
-		OR workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]));
+		OR (workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[])
+			AND partner_key = (SELECT partner_portal.current_partner_id())));
 
 -- Dumped in order: each row's predecessor is there when it is restored by an INSERT of its own.
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.billing_period', 'ORDER BY workspace_id, period_start');

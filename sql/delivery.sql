@@ -22,10 +22,12 @@ ALTER TABLE partner_portal.delivery_attempt ENABLE ROW LEVEL SECURITY, FORCE ROW
 CREATE POLICY signed_in ON partner_portal.delivery_attempt AS RESTRICTIVE
 	USING ((SELECT partner_portal.current_account_id()) IS NOT NULL)
 	WITH CHECK ((SELECT partner_portal.current_account_id()) IS NOT NULL);
+-- A new partner's staff sees nothing of the old partner's time.
 CREATE POLICY read ON partner_portal.delivery_attempt FOR SELECT
 	USING (workspace_id = (SELECT partner_portal.own_workspace('manage_settings'))
 		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
-		OR workspace_id = ANY ((SELECT partner_portal.granted_workspaces('manage_settings'))::bigint[]));
+		OR (workspace_id = ANY ((SELECT partner_portal.granted_workspaces('manage_settings'))::bigint[])
+			AND partner_key = (SELECT partner_portal.current_partner_id())));
 
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.delivery_attempt', '');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.delivery_attempt_attempt_id_seq', '');

@@ -106,10 +106,12 @@ ALTER TABLE partner_portal.delivery_home ENABLE ROW LEVEL SECURITY, FORCE ROW LE
 CREATE POLICY signed_in ON partner_portal.notification AS RESTRICTIVE
 	USING ((SELECT partner_portal.current_account_id()) IS NOT NULL)
 	WITH CHECK ((SELECT partner_portal.current_account_id()) IS NOT NULL);
+-- A new partner's staff sees nothing of the old partner's time.
 CREATE POLICY read ON partner_portal.notification FOR SELECT
 	USING (workspace_id = (SELECT partner_portal.own_workspace('manage_settings'))
 		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
-		OR workspace_id = ANY ((SELECT partner_portal.granted_workspaces('manage_settings'))::bigint[]));
+		OR (workspace_id = ANY ((SELECT partner_portal.granted_workspaces('manage_settings'))::bigint[])
+			AND partner_key = (SELECT partner_portal.current_partner_id())));
 
 INSERT INTO partner_portal.delivery_destination (destination, max_in_flight) VALUES (0, 8);
 INSERT INTO partner_portal.delivery_home (system_identifier, database_oid)

@@ -84,7 +84,7 @@ SELECT relname, polname AS of_another_shape, rest FROM (
 		'[a-z_]*(workspace|partner)_(id|key) >= SELECT partner_portal.lowest_partner_key AND [a-z_]*(workspace|partner)_(id|key) <= SELECT partner_portal.highest_partner_key', '', 'g'),
 		'[a-z_]*(workspace|partner)_id = SELECT partner_portal.own_workspace ''[a-z_]+''::text', '', 'g'),
 		'[a-z_]*workspace_id = ANY SELECT partner_portal.granted_workspaces ''[a-z_]+''::text ::bigint\[\]', '', 'g'),
-		'account_id = SELECT partner_portal.current_account_id|SELECT partner_portal.current_account_id IS NOT NULL|SELECT partner_portal.is_operator', '', 'g'),
+		'partner_key = SELECT partner_portal.current_partner_id|account_id = SELECT partner_portal.current_account_id|SELECT partner_portal.current_account_id IS NOT NULL|SELECT partner_portal.is_operator', '', 'g'),
 		'\m(AND|OR)\M', '', 'g')) AS rest
 	FROM expression) x
 	WHERE rest <> '' AND relname || '.' || polname NOT IN (SELECT name FROM other_policy) ORDER BY 1, 2;
