@@ -25,10 +25,11 @@ ALTER TABLE partner_portal.limit_alert ENABLE ROW LEVEL SECURITY, FORCE ROW LEVE
 CREATE POLICY signed_in ON partner_portal.limit_alert AS RESTRICTIVE
 	USING ((SELECT partner_portal.current_account_id()) IS NOT NULL)
 	WITH CHECK ((SELECT partner_portal.current_account_id()) IS NOT NULL);
--- A new partner's staff sees nothing of the old partner's time.
+-- A new partner's staff sees nothing of the old partner's time; a complete grant is for all of it.
 CREATE POLICY read ON partner_portal.limit_alert FOR SELECT
 	USING (workspace_id = (SELECT partner_portal.own_workspace('read'))
 		OR partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+		OR workspace_id = ANY ((SELECT partner_portal.complete_workspaces('read'))::bigint[])
 		OR (workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[])
 			AND partner_key = (SELECT partner_portal.current_partner_id())));
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.limit_alert', '');

@@ -56,6 +56,13 @@ INSERT INTO other_policy VALUES
 	('report.read', 'as folder'),
 	('report.edit', 'editors and the reports they made');
 
+-- every relation is in the isolation matrix, and nothing else is
+\set matrix :abs_srcdir '/isolation_matrix.txt'
+\set expectations `cat :matrix`
+CREATE TEMP VIEW expectation AS
+	SELECT btrim(split_part(line, ' | ', 1)) AS name FROM regexp_split_to_table(:'expectations', '\n') AS line WHERE line ~ '^[a-z]';
+SELECT relname AS missing_in_isolation_matrix FROM ours WHERE relkind NOT IN ('i', 'I', 'S', 'c', 't') AND relname NOT IN (SELECT name FROM expectation) ORDER BY 1;
+SELECT name AS of_no_relation FROM expectation WHERE name NOT IN (SELECT relname FROM ours) ORDER BY 1;
 -- every table has row security, forced
 SELECT relname AS row_security_missing FROM ours
 	WHERE relkind IN ('r', 'p') AND NOT (relrowsecurity AND relforcerowsecurity) AND relname NOT IN (SELECT name FROM no_row_security) ORDER BY 1;
@@ -83,7 +90,7 @@ SELECT relname, polname AS of_another_shape, rest FROM (
 	SELECT relname, polname, btrim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(text, '\s+', ' ', 'g'),
 		'[a-z_]*(workspace|partner)_(id|key) >= SELECT partner_portal.lowest_partner_key AND [a-z_]*(workspace|partner)_(id|key) <= SELECT partner_portal.highest_partner_key', '', 'g'),
 		'[a-z_]*(workspace|partner)_id = SELECT partner_portal.own_workspace ''[a-z_]+''::text', '', 'g'),
-		'[a-z_]*workspace_id = ANY SELECT partner_portal.granted_workspaces ''[a-z_]+''::text ::bigint\[\]', '', 'g'),
+		'[a-z_]*workspace_id = ANY SELECT partner_portal.(granted|complete)_workspaces ''[a-z_]+''::text ::bigint\[\]', '', 'g'),
 		'partner_key = SELECT partner_portal.current_partner_id|account_id = SELECT partner_portal.current_account_id|SELECT partner_portal.current_account_id IS NOT NULL|SELECT partner_portal.is_operator', '', 'g'),
 		'\m(AND|OR)\M', '', 'g')) AS rest
 	FROM expression) x
