@@ -73,10 +73,11 @@ class Bench:
                         "RESET session_replication_role")
         self.db.execute('VACUUM (FULL, ANALYZE) partner_portal.workspace_usage')
 
-    def fill_keys(self, part=1, facts=0):
+    def fill_keys(self, part=1, facts=0, order='n'):
         """Active keys in every workspace, in both worlds, straight into the tables; or a part of them.
 
         With facts, so many in one workspace, and activations over the last five weeks, half of them not the key's first.
+        In order of n, each workspace gets one key in turn; in order of w.workspace_id, all of one before the next.
         """
         self.empty_keys()
         since = "now() - interval '1 hour'" if not facts else "now() - interval '10 minutes' * ((n * 7919 + w.workspace_id * 104729) %% 5040)"
@@ -84,7 +85,7 @@ class Bench:
                         "INSERT INTO partner_portal.security_key (workspace_id, partner_key, kind, serial, status, created_at, activated_at)"
                         " SELECT w.workspace_id, w.partner_key, (ARRAY['contactless_card', 'smartphone', 'smartphone'])[n %% 3 + 1],"
                         " 'S-' || n, 'active', now() - interval '40 days', " + since +
-                        " FROM generate_series(1, %(each)s) n, partner_portal.workspace w WHERE w.kind = 'business';"
+                        " FROM generate_series(1, %(each)s) n, partner_portal.workspace w WHERE w.kind = 'business' ORDER BY " + order + ", n;"
                         "INSERT INTO partner_portal.security_key (workspace_id, partner_key, kind, serial, status, created_at, activated_at)"
                         " SELECT w.workspace_id, w.partner_key, (ARRAY['contactless_card', 'smartphone', 'smartphone'])[n %% 3 + 1],"
                         " 'S-' || n, 'active', now() - interval '40 days', " + since +
