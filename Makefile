@@ -18,6 +18,7 @@ OBJS = \
 	src/acl_row.o \
 	src/acl_cache.o \
 	src/access_grant.o \
+	src/cursor_guard.o \
 	src/permission.o \
 	src/policy_reader.o \
 	src/portal.o \
@@ -159,6 +160,8 @@ ISOLATION = \
 	run_run \
 	run_import \
 	revoke_read \
+	revoke_grant \
+	grant_write \
 	transfer_activate \
 	register_rotate \
 	close_activate \

@@ -518,17 +518,19 @@ REVOKE ALL ON FUNCTION partner_portal.finish_offer(partner_portal.invitation, te
 
 CREATE FUNCTION partner_portal.consent_follows() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	just_deleted boolean := OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL;
 BEGIN
 	IF TG_OP = 'INSERT' AND partner_portal.restoring_session() THEN
 		RETURN NULL;
 	END IF;
 	PERFORM partner_portal.close_offer(g, 'withdrawn', NULL),
 		partner_portal.end_grant(g, CASE g.state WHEN 'active' THEN 'ended' ELSE 'withdrawn' END, clock_timestamp(),
-			CASE WHEN NEW.deleted_at IS NOT NULL THEN 'deleted' WHEN NEW.kind <> OLD.kind THEN 'no partner any more' ELSE 'transferred' END)
+			CASE WHEN just_deleted THEN 'deleted' WHEN NEW.kind <> OLD.kind THEN 'no partner any more' ELSE 'transferred' END)
 	FROM partner_portal.access_grant g
 	WHERE g.ended_at IS NULL AND (
-		(g.workspace_id = NEW.workspace_id AND (NEW.deleted_at IS NOT NULL OR (NEW.partner_key <> OLD.partner_key AND g.partner_id = OLD.partner_key)))
-		OR (g.partner_id = NEW.workspace_id AND (NEW.deleted_at IS NOT NULL OR NEW.kind <> OLD.kind)));
+		(g.workspace_id = NEW.workspace_id AND (just_deleted OR (NEW.partner_key <> OLD.partner_key AND g.partner_id = OLD.partner_key)))
+		OR (g.partner_id = NEW.workspace_id AND (just_deleted OR NEW.kind <> OLD.kind)));
 	-- the second consent was given to the partner of before
 	IF NEW.partner_key <> OLD.partner_key THEN
 		UPDATE partner_portal.product p SET partner_access = false WHERE p.workspace_id = NEW.workspace_id AND p.partner_access;

@@ -190,15 +190,17 @@ REVOKE ALL ON FUNCTION partner_portal.forget_invitations(text) FROM PUBLIC;
 -- Invitations follow their workspace: they end with it, and with its being a partner; the partner that looks on changes with it.
 CREATE FUNCTION partner_portal.invitations_follow() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	just_deleted boolean := OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL;
 BEGIN
 	IF TG_OP = 'INSERT' AND partner_portal.restoring_session() THEN
 		RETURN NULL;
 	END IF;
-	IF NEW.deleted_at IS NOT NULL OR NEW.kind <> OLD.kind THEN
+	IF just_deleted OR NEW.kind <> OLD.kind THEN
 		PERFORM partner_portal.cancel_invitation_mail(i) FROM partner_portal.invitation i
-		WHERE i.workspace_id = NEW.workspace_id AND i.state = 'pending' AND (NEW.deleted_at IS NOT NULL OR i.kind IN ('customer', 'portal'));
+		WHERE i.workspace_id = NEW.workspace_id AND i.state = 'pending' AND (just_deleted OR i.kind IN ('customer', 'portal'));
 		UPDATE partner_portal.invitation i SET state = 'withdrawn', finished_at = clock_timestamp()
-		WHERE i.workspace_id = NEW.workspace_id AND i.state = 'pending' AND (NEW.deleted_at IS NOT NULL OR i.kind IN ('customer', 'portal'));
+		WHERE i.workspace_id = NEW.workspace_id AND i.state = 'pending' AND (just_deleted OR i.kind IN ('customer', 'portal'));
 	END IF;
 	IF NEW.partner_key <> OLD.partner_key THEN
 		UPDATE partner_portal.invitation i SET partner_key = NEW.partner_key

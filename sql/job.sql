@@ -75,9 +75,27 @@ COMMENT ON FUNCTION partner_portal.tick_forget_deliveries(timestamptz) IS
 'Step of tick(): deletes up to 1000 messages delivered or cancelled more than 90 days ago. Dead and refused ones stay.';
 REVOKE ALL ON FUNCTION partner_portal.tick_forget_deliveries(timestamptz) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.tick_notify_expiring_access(at timestamptz) RETURNS bigint
+	LANGUAGE sql
+BEGIN ATOMIC
+	SELECT 0 * partner_portal.notify_expiring_access(tick_notify_expiring_access.at);
+END;
+COMMENT ON FUNCTION partner_portal.tick_notify_expiring_access(timestamptz) IS 'Step of tick(): mails that access expires in 30, 7 or 1 days.';
+REVOKE ALL ON FUNCTION partner_portal.tick_notify_expiring_access(timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.tick_end_expired_access(at timestamptz) RETURNS bigint
+	LANGUAGE sql
+BEGIN ATOMIC
+	SELECT partner_portal.end_expired_access(tick_end_expired_access.at)::bigint;
+END;
+COMMENT ON FUNCTION partner_portal.tick_end_expired_access(timestamptz) IS 'Step of tick(): ends access that has expired.';
+REVOKE ALL ON FUNCTION partner_portal.tick_end_expired_access(timestamptz) FROM PUBLIC;
+
 INSERT INTO partner_portal.job_step (position, step) VALUES
 	(10, 'tick_close_periods'),
 	(20, 'tick_run_billing'),
+	(52, 'tick_notify_expiring_access'),
+	(54, 'tick_end_expired_access'),
 	(60, 'tick_refresh_usage'),
 	(80, 'tick_cancel_expired'),
 	(90, 'tick_forget_deliveries');

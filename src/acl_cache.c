@@ -24,6 +24,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -377,6 +378,51 @@ read_staff(Oid schema, PpAccess *access)
 }
 
 /*
+ * add_print adds a number to a fingerprint.
+ */
+static void
+add_print(PpAccess *access, int64 number)
+{
+	access->fingerprint = hash_bytes_extended((const unsigned char *) &number, sizeof(number),
+											  access->fingerprint);
+}
+
+/*
+ * take_fingerprint sums up in a number everything that access rests on.
+ */
+static void
+take_fingerprint(PpAccess *access)
+{
+	add_print(access, access->disabled | access->is_operator << 1);
+	for (int i = 0; i < access->n_memberships; i++)
+	{
+		const PpMembership *membership = &access->memberships[i];
+
+		add_print(access, membership->workspace.workspace_id);
+		add_print(access, membership->role);
+		add_print(access, membership->accepted | membership->ended << 1 |
+				  membership->workspace.deleted << 2 | membership->workspace.is_partner << 3);
+	}
+	for (int i = 0; i < access->n_staff; i++)
+	{
+		add_print(access, access->staff[i].workspace_id);
+		add_print(access, access->staff[i].partner_key);
+		add_print(access, access->staff[i].role);
+	}
+	for (int i = 0; i < access->n_grants; i++)
+		add_print(access, access->grants[i].grant_id);
+	for (int i = 0; i < access->n_portals; i++)
+	{
+		const PpPortalUser *user = &access->portals[i];
+
+		add_print(access, user->portal_id);
+		add_print(access, user->edits);
+		access->fingerprint = hash_bytes_extended(user->attributes, VARSIZE(user->attributes),
+												  access->fingerprint);
+	}
+}
+
+/*
  * rebuild reads everything about an account into the slot.  It marks the slot
  * valid last, and only when nothing changed meanwhile; otherwise it tries again
  * a few times and then leaves a slot that serves this one call.  False if there
@@ -411,6 +457,7 @@ rebuild(AccessSlot *slot, int64 account_id)
 			read_staff(schema, &access);
 			pp_read_portal_users(schema, &access);
 			pp_read_grants(schema, &access);
+			take_fingerprint(&access);
 		}
 		MemoryContextSwitchTo(caller);
 		if (!found)

@@ -76,4 +76,14 @@
 #define pp_noreturn		pg_attribute_noreturn()
 #endif
 
+/* 18 no longer says whether a query is run once. */
+#if PG_VERSION_NUM >= 180000
+#define PP_EXECUTOR_RUN_PARAMETERS	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define PP_EXECUTOR_RUN_ARGUMENTS	queryDesc, direction, count
+#else
+#define PP_EXECUTOR_RUN_PARAMETERS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, bool execute_once
+#define PP_EXECUTOR_RUN_ARGUMENTS	queryDesc, direction, count, execute_once
+#endif
+
 #endif							/* PP_COMPAT_H */

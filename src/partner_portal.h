@@ -158,6 +158,7 @@ typedef struct PpAccess
 	int			n_grants;		/* to the partners that it runs */
 	PpGrant    *grants;			/* by partner_id, workspace_id */
 	TimestampTz stale_at;		/* read again from then on: something expires */
+	uint64		fingerprint;	/* another one when anything of the above is */
 } PpAccess;
 
 extern bool pp_acl_schema(Oid *schema);
@@ -194,6 +195,9 @@ extern bool pp_product(int64 product_id, PpProduct *product);
 extern PpStanding pp_product_standing(const PpAccess *access, const struct PpMembership *acting,
 									  const PpWorkspace *workspace, const PpProduct *product);
 extern void pp_hold_grant(int64 workspace_id);
+
+/* in cursor_guard.c: cursors end with the access they were opened with */
+extern void pp_cursor_hooks(void);
 
 /* in permission.c: what the identity may do */
 typedef struct PpPermission

@@ -2,7 +2,7 @@
 # packages: python3-psycopg2
 """access_model: what anybody may do, against a model of the specification's matrix.
 
-One session changes roles, acceptances, staff, accounts and workspaces at random, in transactions that commit or not, with
+One session changes roles, acceptances, staff, grants, consents, accounts and workspaces at random, in transactions that commit or not, with
 savepoints. Three others, one for each isolation level, stay in open transactions with generic plans and are asked after
 every change. Whatever they see and may do must be what the model says of the state last committed.
 
@@ -20,13 +20,13 @@ STEPS = int(os.environ.get("ACCESS_STEPS", "400"))
 DATABASE = "pp_access_model"
 
 MATRIX = {
-    "read": {"owner", "administrator", "member", "partner", "account_owner", "system_administrator"},
-    "manage_keys": {"owner", "administrator", "partner", "system_administrator"},
+    "read": {"owner", "administrator", "member", "partner", "account_owner", "system_administrator", "grant_read"},
+    "manage_keys": {"owner", "administrator", "partner", "system_administrator", "grant_manage"},
     "set_limit": {"partner"},
     "manage_settings": {"owner", "administrator", "partner", "account_owner"},
     "manage_billing": {"owner", "partner"},
     "manage_people": {"owner", "administrator", "account_owner"},
-    "manage_products": {"owner", "administrator", "system_administrator"},
+    "manage_products": {"owner", "administrator", "system_administrator", "grant_manage"},
     "grant_access": {"owner"},
     "delete_workspace": {"owner", "partner"},
     "restore_workspace": {"partner"},
@@ -42,6 +42,9 @@ WORKSPACES = PARTNERS + CUSTOMERS
 PEOPLE = tuple(range(1, 9))  # the owners that every workspace keeps come after them
 ROLES = ("owner", "administrator", "member", "guest")
 STAFF = ("account_owner", "system_administrator")
+CATEGORIES = ("server", "domain")
+# two products of every customer, one in each category: product -> (workspace, category)
+PRODUCTS = {2 * i + j + 1: (w, c) for i, w in enumerate(CUSTOMERS) for j, c in enumerate(CATEGORIES)}
 
 
 class Model:
@@ -54,6 +57,8 @@ class Model:
         self.partner = {3: 1, 4: 1, 5: 2, 6: None}
         self.members = {}
         self.staff = {}
+        self.grants = {}  # (workspace, partner) -> (complete, manage, products, categories)
+        self.opened = set()  # products with partner_access
 
     def copy(self):
         other = Model()
@@ -81,18 +86,35 @@ class Model:
                 found.add("partner")
             if (workspace, account) in self.staff:
                 found.add(self.staff[workspace, account])
+        if runs and (workspace, acting) in self.grants:
+            complete, manage, _, _ = self.grants[workspace, acting]
+            found |= ({"grant_read"} | ({"grant_manage"} if manage else set())) if complete else {"grant_limited"}
+        return found
+
+    def product_standing(self, account, acting, product):
+        workspace, category = PRODUCTS[product]
+        found = self.standing(account, acting, workspace)
+        if product not in self.opened:
+            found -= {"partner", "account_owner", "system_administrator"}
+        if "grant_limited" in found:
+            _, manage, products, categories = self.grants[workspace, acting]
+            if product in products or category in categories:
+                found |= {"grant_read"} | ({"grant_manage"} if manage else set())
         return found
 
     def answer(self, account, chosen):
-        """What the reader's query returns: account, acting workspace, operator, workspaces seen, permissions held."""
+        """What the reader's query returns: account, acting workspace, operator, workspaces seen, permissions held, products seen
+        and managed."""
         if account in self.disabled:
-            return None, None, False, [], []
+            return None, None, False, [], [], [], []
         acting = self.acting(account, chosen)
         operator = account in self.operators
         may = [f"{p} {w}" for p, who in MATRIX.items() for w in WORKSPACES
                if operator or who & self.standing(account, acting, w)]
         seen = [w for w in WORKSPACES if operator or MATRIX["read"] & self.standing(account, acting, w)]
-        return account, acting, operator, seen, sorted(may)
+        products = [[p for p in PRODUCTS if operator or MATRIX[permission] & self.product_standing(account, acting, p)]
+                    for permission in ("read", "manage_products")]
+        return account, acting, operator, seen, sorted(may), products[0], products[1]
 
 
 def connect():
@@ -106,7 +128,8 @@ def change(rng, model):
     after = model.copy()
     account = rng.choice(PEOPLE)
     workspace = rng.choice(WORKSPACES)
-    kind = rng.choice(("member", "member", "member", "leave", "accept", "staff", "staff", "unassign", "disable", "operator", "delete", "transfer"))
+    kind = rng.choice(("member", "member", "member", "leave", "accept", "staff", "staff", "unassign", "disable", "operator", "delete", "transfer",
+                       "grant", "grant", "grant", "revoke", "consent"))
     if kind == "member":
         role = rng.choice(ROLES)
         accepted = rng.random() < 0.8
@@ -140,6 +163,31 @@ def change(rng, model):
         workspace, account = rng.choice(sorted(model.staff))
         del after.staff[workspace, account]
         return after, kind, [("DELETE FROM partner_portal.staff WHERE workspace_id = %s AND account_id = %s", (workspace, account))]
+    if kind == "grant":
+        partner = rng.choice([p for p in PARTNERS if p != workspace])
+        complete, manage = rng.random() < 0.5, rng.random() < 0.5
+        own = [p for p, (w, _) in PRODUCTS.items() if w == workspace]
+        products = [] if complete else [p for p in own if rng.random() < 0.5]
+        categories = [] if complete else [c for c in CATEGORIES if rng.random() < 0.3]
+        if not complete and not products and not categories:
+            categories = [rng.choice(CATEGORIES)]
+        after.grants[workspace, partner] = (complete, manage, tuple(products), tuple(categories))
+        return after, kind, [("INSERT INTO partner_portal.access_grant AS g (workspace_id, partner_id, scope, products, categories, wallet, rights, state, accepted_at) "
+                              "VALUES (%s, %s, %s, %s::bigint[], %s::text[], %s, %s, 'active', now()) "
+                              "ON CONFLICT (workspace_id, partner_id) WHERE state = 'active' DO UPDATE "
+                              "SET scope = excluded.scope, products = excluded.products, categories = excluded.categories, wallet = excluded.wallet, rights = excluded.rights",
+                              (workspace, partner, "complete" if complete else "limited", products, categories, False if complete else None,
+                               ["manage", "read"] if manage else ["read"]))]
+    if kind == "revoke":
+        if not model.grants:
+            return None
+        workspace, partner = rng.choice(sorted(model.grants))
+        del after.grants[workspace, partner]
+        return after, kind, [("SELECT partner_portal.end_access(grant_id) FROM partner_portal.access_grant WHERE workspace_id = %s AND partner_id = %s AND state = 'active'", (workspace, partner))]
+    if kind == "consent":
+        product = rng.choice(sorted(PRODUCTS))
+        after.opened ^= {product}
+        return after, kind, [("UPDATE partner_portal.product SET partner_access = NOT partner_access WHERE product_id = %s", (product,))]
     if kind == "disable":
         after.disabled ^= {account}
         return after, kind, [("UPDATE partner_portal.account SET disabled_at = CASE WHEN disabled_at IS NULL THEN now() END WHERE account_id = %s", (account,))]
@@ -153,6 +201,8 @@ def change(rng, model):
                              ("UPDATE partner_portal.workspace SET deleted_at = CASE WHEN deleted_at IS NULL THEN now() END WHERE workspace_id = %s", (workspace,))]
     after.partner[workspace] = rng.choice([p for p in (1, 2, None) if p != model.partner[workspace]])
     after.staff = {(w, a): r for (w, a), r in model.staff.items() if w != workspace}
+    after.grants = {(w, p): g for (w, p), g in model.grants.items() if (w, p) != (workspace, model.partner[workspace])}
+    after.opened = {p for p in model.opened if PRODUCTS[p][0] != workspace}
     return after, kind, [("DELETE FROM partner_portal.staff WHERE workspace_id = %s", (workspace,)),
                          ("UPDATE partner_portal.workspace SET partner_id = %s WHERE workspace_id = %s", (after.partner[workspace], workspace))]
 
@@ -167,7 +217,9 @@ class Reader:
         self.cursor.execute(
             "PREPARE look AS SELECT partner_portal.current_account_id(), partner_portal.current_workspace_id(), partner_portal.is_operator(), "
             "ARRAY(SELECT workspace_id FROM partner_portal.workspace ORDER BY 1), "
-            "ARRAY(SELECT p || ' ' || w FROM unnest(%s::text[]) p, unnest(%s::bigint[]) w WHERE partner_portal.may(p, w) ORDER BY 1)",
+            "ARRAY(SELECT p || ' ' || w FROM unnest(%s::text[]) p, unnest(%s::bigint[]) w WHERE partner_portal.may(p, w) ORDER BY 1), "
+            "ARRAY(SELECT product_id FROM partner_portal.product ORDER BY 1), "
+            "ARRAY(SELECT product_id FROM partner_portal.product WHERE partner_portal.product_ok('manage_products', workspace_id, product_id) ORDER BY 1)",
             (sorted(MATRIX), list(WORKSPACES) + [99]))
         self.account = None
 
@@ -185,8 +237,8 @@ class Reader:
 
     def look(self):
         self.cursor.execute("EXECUTE look")
-        account, workspace, operator, seen, may = self.cursor.fetchone()
-        return account, workspace, operator, seen, sorted(may)
+        account, workspace, operator, seen, may, products, managed = self.cursor.fetchone()
+        return account, workspace, operator, seen, sorted(may), products, managed
 
 
 def make_database():
@@ -209,6 +261,8 @@ def make_database():
                        ("partner" if workspace in PARTNERS else "business", Model().partner.get(workspace), f"W{workspace}", f"w{workspace}"))
         cursor.execute("INSERT INTO partner_portal.member (workspace_id, account_id, partner_key, role, accepted_at) "
                        "SELECT workspace_id, %s, partner_key, 'owner', now() FROM partner_portal.workspace WHERE workspace_id = %s", (len(PEOPLE) + workspace, workspace))
+    for workspace, category in PRODUCTS.values():
+        cursor.execute("INSERT INTO partner_portal.product (workspace_id, category, name) VALUES (%s, %s, %s)", (workspace, category, category))
     return cursor
 
 
@@ -266,7 +320,7 @@ def main():
         print("# step %s %s %s, %s, account %s in %s\n#   expected %s\n#   got      %s" % item)
     print("# seed %d: %s; %d refused, %d restarts, %d checks" % (SEED, done, refused, restarts, checks))
     print(("ok" if not wrong else "not ok") + " 1 - access is what the model says")
-    enough = all(done.get(kind, 0) > 0 for kind in ("member", "leave", "staff", "unassign", "disable", "delete", "transfer")) and checks > STEPS
+    enough = all(done.get(kind, 0) > 0 for kind in ("member", "leave", "staff", "unassign", "disable", "delete", "transfer", "grant", "revoke", "consent")) and checks > STEPS
     print(("ok" if enough else "not ok") + " 2 - every kind of change was made")
     for reader in readers:
         reader.cursor.connection.close()
