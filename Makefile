@@ -155,6 +155,7 @@ REGRESS = \
 	key_activity
 ISOLATION = \
 	log_log \
+	repair_activate \
 	finalize_finalize \
 	finalize_void \
 	run_run \
