@@ -46,7 +46,7 @@ def verdict(good, text, details=()):
     if not good:
         failures += 1
     print("%s %d - %s" % ("ok" if good else "not ok", tests, text), flush=True)
-    for line in list(details)[:20]:
+    for line in [] if good else list(details)[:20]:
         print("    " + line)
 
 
