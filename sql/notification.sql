@@ -113,7 +113,7 @@ CREATE POLICY read ON partner_portal.notification FOR SELECT
 		OR (workspace_id = ANY ((SELECT partner_portal.granted_workspaces('manage_settings'))::bigint[])
 			AND partner_key = (SELECT partner_portal.current_partner_id())));
 
-INSERT INTO partner_portal.delivery_destination (destination, max_in_flight) VALUES (0, 8);
+INSERT INTO partner_portal.delivery_destination (destination, max_in_flight) VALUES (0, 64);
 INSERT INTO partner_portal.delivery_home (system_identifier, database_oid)
 	SELECT c.system_identifier, d.oid FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
 	WHERE d.datname = current_database();

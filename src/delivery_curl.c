@@ -110,13 +110,20 @@ pp_network_configure(PpNetwork *network, const PpRelay *relay,
 }
 
 /*
- * let_go frees libcurl's part of a transfer.
+ * let_go takes libcurl's part from a transfer; the handle is used again.
  */
 static void
-let_go(PpTransfer *transfer)
+let_go(PpNetwork *network, PpTransfer *transfer)
 {
-	if (transfer->handle != NULL)
-		curl_easy_cleanup((CURL *) transfer->handle);
+	CURL	   *easy = transfer->handle;
+
+	if (easy != NULL && network->spare_count < PP_SLOTS)
+	{
+		curl_easy_reset(easy);
+		network->spare[network->spare_count++] = easy;
+	}
+	else if (easy != NULL)
+		curl_easy_cleanup(easy);
 	curl_slist_free_all((struct curl_slist *) transfer->lists[0]);
 	transfer->handle = NULL;
 	transfer->lists[0] = NULL;
@@ -137,7 +144,7 @@ begin(PpNetwork *network, PpTransfer *transfer)
 	pp_block_signals(&saved);
 	pool = pp_pool_find(network, transfer->mail ? POOL_MAIL : POOL_WEBHOOK);
 	if (pool != NULL)
-		easy = curl_easy_init();
+		easy = network->spare_count > 0 ? network->spare[--network->spare_count] : curl_easy_init();
 	if (easy == NULL)
 	{
 		pp_restore_signals(&saved);
@@ -159,7 +166,7 @@ begin(PpNetwork *network, PpTransfer *transfer)
 	}
 	else
 	{
-		let_go(transfer);
+		let_go(network, transfer);
 		transfer->outcome = PP_REFUSED;
 		strlcpy(transfer->error, "the message cannot be handed to libcurl", sizeof(transfer->error));
 	}
@@ -312,7 +319,7 @@ collect(PpNetwork *network, Pool *pool)
 			continue;
 		judge(transfer, result);
 		curl_multi_remove_handle(pool->multi, easy);
-		let_go(transfer);
+		let_go(network, transfer);
 		unlink_flying(network, transfer);
 		pool->in_flight--;
 		network->mails -= transfer->mail ? 1 : 0;
@@ -435,7 +442,7 @@ pp_network_abort(PpNetwork *network)
 		Pool	   *pool = &network->pools[transfer->pool];
 
 		curl_multi_remove_handle(pool->multi, (CURL *) transfer->handle);
-		let_go(transfer);
+		let_go(network, transfer);
 		pool->in_flight--;
 		transfer->outcome = PP_ABORTED;
 		strlcpy(transfer->error, "delivery was stopped", sizeof(transfer->error));
@@ -498,6 +505,8 @@ pp_network_close(PpNetwork *network)
 		}
 	}
 	pp_block_signals(&saved);
+	while (network->spare_count > 0)
+		curl_easy_cleanup(network->spare[--network->spare_count]);
 	for (int i = 0; i < POOLS; i++)
 		pp_pool_close(&network->pools[i]);
 	pp_restore_signals(&saved);

@@ -52,6 +52,8 @@ struct PpNetwork
 	char	   *allowed_list;
 	PpAllowed  *allowed;
 	int			allowed_count;
+	CURL	   *spare[PP_SLOTS];	/* easy handles to use again */
+	int			spare_count;
 	PpTransfer *flying;			/* all under way */
 	PpTransfer *waiting;		/* mails whose turn has not come */
 	int			mails;			/* under way: one at most */

@@ -66,7 +66,7 @@ socket_changed(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket)
 int
 pp_pool_timer(CURLM *multi, long timeout, void *arg)
 {
-	((Pool *) arg)->deadline = timeout < 0 ? -1 : pp_now_ms() + timeout + 1;
+	((Pool *) arg)->deadline = timeout < 0 ? -1 : pp_now_ms() + (timeout > 0 ? timeout + 1 : 0);
 	return 0;
 }
 

@@ -28,7 +28,7 @@
 #include "delivery.h"
 #include "partner_portal.h"
 
-#define LEASE_SECONDS	180		/* the longest mail, and a minute to record it */
+#define LEASE_SECONDS	7200	/* PP_SLOTS of the longest mails; a dead engine's are freed at once */
 
 /* Columns of a claim. */
 enum

@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base64.h"
@@ -164,13 +165,31 @@ pp_secret_relay(const char *host, char *user, size_t user_size,
 
 /*
  * pp_secret_key fills in a master key; false if there is none of that version.
+ * The last one is remembered until the file changes.
  */
 bool
 pp_secret_key(int version, unsigned char key[32])
 {
+	static Key	last;
+	static struct stat last_status;
+	struct stat status;
 	Key			wanted = {version};
 
+	if (pp_secrets_file != NULL && stat(pp_secrets_file, &status) == 0 &&
+		last.found == version && version > 0 &&
+		status.st_ino == last_status.st_ino && status.st_size == last_status.st_size &&
+		status.st_mode == last_status.st_mode && status.st_uid == last_status.st_uid &&
+		status.st_mtim.tv_sec == last_status.st_mtim.tv_sec &&
+		status.st_mtim.tv_nsec == last_status.st_mtim.tv_nsec)
+	{
+		memcpy(key, last.bytes, 32);
+		return true;
+	}
+	last.found = 0;
 	read_secrets(take_key, &wanted);
+	if (wanted.found == version && pp_secrets_file != NULL && stat(pp_secrets_file, &last_status) == 0 &&
+		last_status.st_mtim.tv_sec < time(NULL) - 1)
+		last = wanted;
 	memcpy(key, wanted.bytes, 32);
 	explicit_bzero(wanted.bytes, sizeof(wanted.bytes));
 	return wanted.found == version && version > 0;
