@@ -178,6 +178,22 @@ CREATE TRIGGER log_answer AFTER UPDATE ON partner_portal.invitation
 	FOR EACH ROW WHEN (NEW.workspace_id <> 0 AND NEW.kind <> 'access' AND OLD.state <> NEW.state)
 	EXECUTE FUNCTION partner_portal.log_row('invite_user', 'invitation answered', 'invitation_id', 'kind', 'state', 'account_id');
 
+CREATE TRIGGER log_offer AFTER INSERT ON partner_portal.access_grant
+	FOR EACH ROW WHEN (NEW.state = 'offered')
+	EXECUTE FUNCTION partner_portal.log_row('grant_access', 'access offered', 'grant_id', 'scope', 'wallet', 'expires_at');
+CREATE TRIGGER log_counter_offer AFTER UPDATE ON partner_portal.access_grant
+	FOR EACH ROW WHEN (OLD.state <> 'offered' AND NEW.state = 'offered')
+	EXECUTE FUNCTION partner_portal.log_row('grant_access', 'access offered', 'grant_id', 'scope', 'wallet', 'expires_at');
+CREATE TRIGGER log_start AFTER UPDATE ON partner_portal.access_grant
+	FOR EACH ROW WHEN (OLD.state <> 'active' AND NEW.state = 'active')
+	EXECUTE FUNCTION partner_portal.log_row('grant_access', 'access granted', 'grant_id', 'scope', 'wallet', 'expires_at');
+CREATE TRIGGER log_extend AFTER UPDATE ON partner_portal.access_grant
+	FOR EACH ROW WHEN (OLD.state = 'active' AND NEW.state = 'active' AND OLD.expires_at IS DISTINCT FROM NEW.expires_at)
+	EXECUTE FUNCTION partner_portal.log_row('grant_access', 'access extended', 'grant_id', 'expires_at');
+CREATE TRIGGER log_end AFTER UPDATE ON partner_portal.access_grant
+	FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL)
+	EXECUTE FUNCTION partner_portal.log_row('end_access', 'access ended', 'grant_id', 'state', 'end_reason');
+
 -- No amounts: not everybody who reads the log may see the document.
 CREATE TRIGGER log_finalize AFTER UPDATE ON partner_portal.invoice
 	FOR EACH ROW WHEN (OLD.status = 'draft' AND NEW.status = 'final')

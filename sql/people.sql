@@ -182,7 +182,10 @@ BEGIN
 	PERFORM partner_portal.require_rank_over(workspace_id, changed.role);
 	PERFORM partner_portal.require_rank_over(workspace_id, role);
 	IF changed.role <> role THEN
-		UPDATE partner_portal.member m SET role = set_member_role.role
+		-- who is put in charge no longer depends on a grant
+		UPDATE partner_portal.member m SET role = set_member_role.role,
+			grant_id = CASE WHEN set_member_role.role IN ('member', 'guest') THEN m.grant_id END,
+			ends_at = CASE WHEN set_member_role.role IN ('member', 'guest') THEN m.ends_at END
 		WHERE m.workspace_id = set_member_role.workspace_id AND m.account_id = set_member_role.account_id
 		RETURNING m.* INTO changed;
 	END IF;

@@ -120,6 +120,10 @@ SELECT run_as(2, :app, 'INSERT INTO partner_portal.security_key (workspace_id, k
 SELECT run_as(2, :app, 'INSERT INTO partner_portal.product (workspace_id, category, name) VALUES (3, ''server'', ''web4'') RETURNING name');
 SELECT run_as(2, :app, 'WITH d AS (DELETE FROM partner_portal.security_key WHERE serial = ''Z'' RETURNING serial) SELECT count(*) FROM d');
 SELECT account_id, role, grant_id, ends_at IS NOT NULL AS ends FROM partner_portal.member WHERE workspace_id = 3 AND account_id IN (6, 7) ORDER BY 1;
+BEGIN;
+SELECT m.role FROM partner_portal.set_member_role(3, 6, 'administrator') m;
+SELECT role, grant_id IS NULL AS own, ends_at IS NULL AS lasts FROM partner_portal.member WHERE workspace_id = 3 AND account_id = 6;
+ROLLBACK;
 SELECT run_as(6, :app, 'SELECT string_agg(workspace_id || role, '','' ORDER BY workspace_id) FROM partner_portal.my_workspaces');
 SELECT grant_id, state, scope, end_reason, wallet_since IS NOT NULL AS wallet FROM partner_portal.access_grant ORDER BY 1;
 SELECT run_as(3, :app, 'SELECT string_agg(concat_ws('':'', grant_id, company_name, partner_name, state, holds_wallet), '', '' ORDER BY grant_id) FROM partner_portal.grants');
@@ -225,3 +229,5 @@ SELECT count(*) FROM partner_portal.access_grant WHERE workspace_id = 3 AND ende
 SELECT run_as(2, :app, 'SELECT count(*) FROM partner_portal.partner_panel WHERE workspace_id = 3');
 SELECT count(*) FROM partner_portal.demote_partner(1);
 SELECT partner_id, state, end_reason FROM partner_portal.access_grant WHERE workspace_id = 4 AND partner_id = 1 ORDER BY grant_id DESC LIMIT 1;
+-- what the log says of it, without names: the workspace's partner reads it too
+SELECT action, description, details - 'expires_at' FROM partner_portal.activity WHERE workspace_id = 4 AND action IN ('grant_access', 'end_access') ORDER BY activity_id LIMIT 8;
