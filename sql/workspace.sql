@@ -96,7 +96,6 @@ CREATE TABLE partner_portal.workspace_usage (
 	log_id bigint NOT NULL DEFAULT 0,
 	log_at timestamptz NOT NULL DEFAULT '-infinity',
 	log_hash bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
-	CONSTRAINT workspace_usage_log_hash CHECK (octet_length(log_hash) = 32),
 	CONSTRAINT workspace_usage_pkey PRIMARY KEY (workspace_id),
 	CONSTRAINT workspace_usage_workspace FOREIGN KEY (workspace_id, partner_key)
 		REFERENCES partner_portal.workspace (workspace_id, partner_key) ON UPDATE CASCADE ON DELETE CASCADE

@@ -23,6 +23,7 @@
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
@@ -398,7 +399,9 @@ pp_log_append(PpLog *log, const PpLogLine *line, int64 partner_key, PpLogHead *h
 	head->at = at;
 	values[ACTIVITY_HASH - 1] = bytes_datum(head->hash, PP_HASH_LENGTH);
 	ExecStoreVirtualTuple(log->slot);
-	ExecSimpleRelationInsert(log->result, log->estate, log->slot);
+	/* Not by the executor, which would parse every CHECK of the table again for each line. */
+	table_tuple_insert(log->rel, log->slot, GetCurrentCommandId(true), 0, NULL);
+	(void) pp_insert_index_tuples(log->result, log->slot, log->estate);
 
 	ExecClearTuple(log->slot);
 	MemoryContextSwitchTo(old_context);
