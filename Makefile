@@ -24,6 +24,7 @@ OBJS = \
 	src/portal.o \
 	src/portal_access.o \
 	src/csv.o \
+	src/isolation.o \
 	src/explain_access.o \
 	src/restoring.o \
 	src/drop_guard.o \
@@ -102,6 +103,7 @@ SQL_PARTS = \
 	sql/portal.sql \
 	sql/portal_user.sql \
 	sql/portal_user_csv.sql \
+	sql/isolation.sql \
 	sql/verify.sql \
 	sql/health.sql \
 	sql/job.sql \
@@ -136,6 +138,7 @@ REGRESS = \
 	portal \
 	portal_user \
 	portal_user_csv \
+	isolation \
 	input \
 	partner \
 	workspace_lifecycle \
