@@ -87,7 +87,8 @@ interrupt('suspend_workspace', q{SELECT suspend_workspace(2, 'unpaid')});
 interrupt('resume_workspace', 'SELECT resume_workspace(2)', q{SELECT suspend_workspace(2, 'unpaid') \g /dev/null});
 interrupt('delete_workspace', 'SELECT delete_workspace(2)');
 interrupt('restore_workspace', 'SELECT restore_workspace(2)', 'SELECT delete_workspace(2) \g /dev/null');
-interrupt('purge_workspace', 'SELECT purge_workspace(2)', 'SELECT delete_workspace(2) \g /dev/null');
+interrupt('purge_workspace', 'SELECT purge_workspace(2)',
+	"SELECT delete_workspace(2) \\g /dev/null\nSELECT count(*) FROM run_billing(now() + interval '1 day');");
 interrupt('leave_partner', 'SELECT leave_partner(2)');
 interrupt('close_periods', q{SELECT count(*) FROM close_periods('2026-06-01')});
 interrupt('refresh_usage', 'SELECT refresh_usage()', q{SELECT count(*) FROM close_periods(now());});
