@@ -67,7 +67,7 @@ CREATE TABLE partner_portal.invitation_allowance (
 	CONSTRAINT invitation_allowance_pkey PRIMARY KEY (account_id)
 );
 COMMENT ON TABLE partner_portal.invitation_allowance IS
-'How many invitations and requests for access an account sent in the hour that began at hour_from (partner_portal.invitations_per_hour); account 0 is everybody who registers and has to confirm.';
+'How many invitations and requests for access an account sent in the hour that began at hour_from (partner_portal.invitations_per_hour); account 0 is a trusted application''s with nobody signed in.';
 
 ALTER TABLE partner_portal.invitation ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE partner_portal.invitation_allowance ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -125,7 +125,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.use_allowance(bigint) IS
-'Counts one more invitation of an account, NULL being registrations that wait to be confirmed; 53400 beyond partner_portal.invitations_per_hour. The operator is not limited. Internal.';
+'Counts one more invitation of an account, NULL being nobody''s; 53400 beyond partner_portal.invitations_per_hour. The operator is not limited. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.use_allowance(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.html_of(value text) RETURNS text

@@ -65,11 +65,18 @@ BEGIN
 	UPDATE partner_portal.invitation i SET state = 'withdrawn', finished_at = clock_timestamp()
 	WHERE i.workspace_id = invite_to_confirm.partner_id AND i.kind = 'customer' AND i.state = 'pending'
 		AND lower(i.email COLLATE "C") = lower(owner_email COLLATE "C") AND i.details ? 'confirm';
-	PERFORM partner_portal.create_invitation(wanted);
+	-- nobody's allowance: many register in an hour, but hardly one address many times
+	IF (SELECT count(*) FROM partner_portal.invitation i
+		WHERE lower(i.email COLLATE "C") = lower(owner_email COLLATE "C") AND i.details ? 'confirm' AND i.created_at > clock_timestamp() - interval '1 hour') >= 5
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'configuration_limit_exceeded', MESSAGE = 'too many registrations of an address in an hour',
+			DETAIL = 'An address is sent 5 in an hour to confirm.', HINT = 'Use the last one, or try again later.';
+	END IF;
+	PERFORM partner_portal.create_invitation(wanted, capped => false);
 END
 $$;
 COMMENT ON FUNCTION partner_portal.invite_to_confirm(bigint, text, text, text, text, text) IS
-'Makes the invitation that completes a registration under a partner; an earlier one for the address is void. Internal.';
+'Makes the invitation that completes a registration under a partner; an earlier one for the address is void; 53400 the sixth for an address in an hour. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.invite_to_confirm(bigint, text, text, text, text, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.invite_member(workspace_id bigint, email text, role text) RETURNS partner_portal.invitation

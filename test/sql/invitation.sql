@@ -173,6 +173,8 @@ SELECT run_as(NULL, :app, format('SELECT i.state FROM partner_portal.accept_invi
 SELECT w.partner_id, w.company_name, w.slug, w.time_zone, a.email, a.name, m.role, m.accepted_at IS NOT NULL AS accepted
 	FROM partner_portal.workspace w JOIN partner_portal.member m USING (workspace_id) JOIN partner_portal.account a USING (account_id) WHERE w.slug = 'regs';
 
+SELECT n, run_as(NULL, :trusted, format('SELECT w.workspace_id FROM partner_portal.register_workspace(%L, ''Many'', ''Many%s@example.com'', confirm => true) w', :'code', CASE n WHEN 7 THEN 7 END)) FROM generate_series(1, 7) n;
+
 -- the cap of an hour
 SET partner_portal.invitations_per_hour = 2;
 SELECT run_as(3, :app, $$SELECT i.role FROM partner_portal.invite_member(3, 'one@example.com', 'member') i$$);

@@ -82,6 +82,43 @@ SELECT run_as(4, :app, format('SELECT missing FROM partner_portal.explain_access
 SELECT run_as(4, :app, 'SELECT missing FROM partner_portal.explain_access(4, 3, 99) WHERE permission = ''read''');
 UPDATE partner_portal.access_grant SET scope = 'complete', products = '{}', wallet = false;
 SELECT permission, allowed, coalesce(through, missing) FROM partner_portal.explain_access(2, 3) WHERE permission IN ('read', 'manage_products', 'manage_keys') ORDER BY 1;
+-- parallel workers decide alike: by complete access, by limited access and as the partner, which of them is opened
+CREATE FUNCTION is_parallel(query text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN ' || query LOOP
+		IF line ~ 'Parallel Seq Scan on product' THEN
+			RETURN true;
+		END IF;
+	END LOOP;
+	RETURN false;
+END
+$$;
+INSERT INTO partner_portal.product (workspace_id, category, name, partner_access) SELECT 3, CASE WHEN i % 4 = 0 THEN 'server' ELSE 'mailbox' END, 'p' || i, i % 2 = 0 FROM generate_series(1, 2000) i;
+ANALYZE partner_portal.product;
+SELECT count(*) AS all, count(*) FILTER (WHERE category = 'server') AS servers, count(*) FILTER (WHERE partner_access) AS opened FROM partner_portal.product WHERE workspace_id = 3;
+BEGIN;
+SET LOCAL parallel_setup_cost = 0;
+SET LOCAL parallel_tuple_cost = 0;
+SET LOCAL min_parallel_table_scan_size = 0;
+SET LOCAL enable_indexscan = off;
+SET LOCAL enable_indexonlyscan = off;
+SET LOCAL enable_bitmapscan = off;
+SELECT partner_portal.login_as(2);
+SET LOCAL ROLE regress_app;
+SELECT is_parallel('SELECT count(*) FROM partner_portal.product WHERE workspace_id = 3');
+SELECT count(*) FROM partner_portal.product WHERE workspace_id = 3;
+RESET ROLE;
+UPDATE partner_portal.access_grant SET scope = 'limited', categories = '{server}', wallet = NULL;
+SELECT partner_portal.login_as(2);
+SET LOCAL ROLE regress_app;
+SELECT count(*) FROM partner_portal.product WHERE workspace_id = 3;
+RESET ROLE;
+SELECT partner_portal.login_as(1);
+SET LOCAL ROLE regress_app;
+SELECT count(*) FROM partner_portal.product WHERE workspace_id = 3;
+ROLLBACK;
 -- nothing is left after a purge
 SELECT run_as(3, :app, 'SELECT w.deleted_at IS NOT NULL FROM partner_portal.delete_workspace(3) w');
 SELECT count(*) FROM partner_portal.purge_workspace(3);

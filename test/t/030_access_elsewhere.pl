@@ -10,13 +10,16 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $fixture = <<'S';
-INSERT INTO partner_portal.account (email) VALUES ('owner@example.com'), ('admin@example.com'), ('staff@example.com'), ('customer@example.com');
-INSERT INTO partner_portal.partner (partner_id, registration_code) VALUES (1, 'code-of-p');
+INSERT INTO partner_portal.account (email) VALUES ('owner@example.com'), ('admin@example.com'), ('staff@example.com'), ('customer@example.com'), ('granted@example.com');
+INSERT INTO partner_portal.partner (partner_id, registration_code) VALUES (1, 'code-of-p'), (3, 'code-of-g');
 INSERT INTO partner_portal.workspace (kind, partner_id, company_name, slug, anchor_date) VALUES
-	('partner', NULL, 'P', 'p', '2026-01-01'), ('business', 1, 'C', 'c', '2026-01-01');
+	('partner', NULL, 'P', 'p', '2026-01-01'), ('business', 1, 'C', 'c', '2026-01-01'),
+	('partner', NULL, 'G', 'g', '2026-01-01');
 INSERT INTO partner_portal.member (workspace_id, account_id, partner_key, role, accepted_at) VALUES
-	(1, 1, 0, 'owner', now()), (1, 2, 0, 'administrator', now()), (1, 3, 0, 'member', now()), (2, 4, 1, 'owner', now());
+	(1, 1, 0, 'owner', now()), (1, 2, 0, 'administrator', now()), (1, 3, 0, 'member', now()), (2, 4, 1, 'owner', now()),
+	(3, 5, 0, 'owner', now());
 INSERT INTO partner_portal.staff (workspace_id, account_id, partner_key, role) VALUES (2, 3, 1, 'account_owner');
+INSERT INTO partner_portal.access_grant (workspace_id, partner_id, scope, wallet, state, accepted_at) VALUES (2, 3, 'complete', false, 'active', now());
 S
 
 # Begins a transaction in a session of its own that signs in an account, tells by an advisory lock what it sees, and waits
@@ -83,7 +86,7 @@ $subscriber->start;
 $subscriber->safe_psql('postgres', 'CREATE EXTENSION partner_portal; CREATE ROLE regress_app;');
 $subscriber->safe_psql('postgres', "SELECT partner_portal.enroll_role('regress_app', 'application');");
 $primary->safe_psql('postgres',
-	'CREATE PUBLICATION access FOR TABLE partner_portal.account, partner_portal.partner, partner_portal.workspace, partner_portal.member, partner_portal.staff');
+	'CREATE PUBLICATION access FOR TABLE partner_portal.account, partner_portal.partner, partner_portal.workspace, partner_portal.member, partner_portal.staff, partner_portal.access_grant');
 $subscriber->safe_psql('postgres', sprintf "CREATE SUBSCRIPTION access CONNECTION '%s' PUBLICATION access", $primary->connstr . ' dbname=postgres');
 $subscriber->wait_for_subscription_sync($primary, 'access');
 
@@ -104,6 +107,12 @@ is(says(@subscriber), '{1,2} then {1}', 'and on a logical subscriber');
 $primary->safe_psql('postgres', 'UPDATE partner_portal.account SET disabled_at = now() WHERE account_id = 4');
 is(says(@standby), '{2} then ', 'an account that is disabled is nobody on a standby');
 is(says(@subscriber), '{2} then ', 'and on a logical subscriber');
+
+@standby = look($standby, 'REPEATABLE READ', 5, 4);
+@subscriber = look($subscriber, 'REPEATABLE READ', 5, 4);
+$primary->safe_psql('postgres', 'SELECT partner_portal.end_access(1)');
+is(says(@standby), '{2,3} then {3}', 'access that was granted and ends is over on a standby');
+is(says(@subscriber), '{2,3} then {3}', 'and on a logical subscriber');
 
 $subscriber->stop;
 $standby->stop;
