@@ -124,6 +124,7 @@ REGRESS = \
 	drop_guard \
 	explain_access \
 	lint \
+	side_channel \
 	foreign_id \
 	mail_format \
 	job \

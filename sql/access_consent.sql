@@ -623,26 +623,30 @@ COMMENT ON VIEW partner_portal.grants IS
 COMMENT ON COLUMN partner_portal.grants.company_name IS 'The customer; NULL while the partner has merely asked a stranger.';
 COMMENT ON COLUMN partner_portal.grants.holds_wallet IS 'Whether the partner pays the platform''s plans of periods that start now.';
 
+-- A set operation alone is no barrier, whatever the view's options say: conditions are handed down into its arms, leaky ones too.
 CREATE VIEW partner_portal.partner_products WITH (security_barrier) AS
-	SELECT 'own' AS belongs_to, p.workspace_id, w.company_name, p.product_id, p.category, p.name, p.external_ref, p.partner_access, NULL::text AS relation, p.created_at
-	FROM partner_portal.product p
-	JOIN partner_portal.workspace w ON w.workspace_id = p.workspace_id
-	WHERE p.workspace_id = (SELECT partner_portal.own_workspace('read'))
-	UNION ALL
-	SELECT 'customer', p.workspace_id, w.company_name, p.product_id, p.category, p.name, p.external_ref, p.partner_access, 'registered', p.created_at
-	FROM partner_portal.product p
-	JOIN partner_portal.workspace w ON w.workspace_id = p.workspace_id
-	WHERE w.deleted_at IS NULL AND p.partner_key > 0
-		AND p.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
-		AND partner_portal.product_ok('read', p.workspace_id, p.product_id)
-	UNION ALL
-	SELECT 'customer', p.workspace_id, w.company_name, p.product_id, p.category, p.name, p.external_ref, p.partner_access,
-		CASE WHEN w.partner_id = (SELECT partner_portal.current_partner_id()) THEN 'registered' ELSE 'granted' END, p.created_at
-	FROM partner_portal.product p
-	JOIN partner_portal.workspace w ON w.workspace_id = p.workspace_id
-	WHERE w.deleted_at IS NULL AND p.workspace_id = ANY ((SELECT partner_portal.product_workspaces('read'))::bigint[])
-		AND partner_portal.product_ok('read', p.workspace_id, p.product_id)
-		AND NOT coalesce(p.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()), false);
+	SELECT products.belongs_to, products.workspace_id, products.company_name, products.product_id, products.category, products.name, products.external_ref, products.partner_access, products.relation, products.created_at
+	FROM (
+		SELECT 'own' AS belongs_to, p.workspace_id, w.company_name, p.product_id, p.category, p.name, p.external_ref, p.partner_access, NULL::text AS relation, p.created_at
+		FROM partner_portal.product p
+		JOIN partner_portal.workspace w ON w.workspace_id = p.workspace_id
+		WHERE p.workspace_id = (SELECT partner_portal.own_workspace('read'))
+		UNION ALL
+		SELECT 'customer', p.workspace_id, w.company_name, p.product_id, p.category, p.name, p.external_ref, p.partner_access, 'registered', p.created_at
+		FROM partner_portal.product p
+		JOIN partner_portal.workspace w ON w.workspace_id = p.workspace_id
+		WHERE w.deleted_at IS NULL AND p.partner_key > 0
+			AND p.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+			AND partner_portal.product_ok('read', p.workspace_id, p.product_id)
+		UNION ALL
+		SELECT 'customer', p.workspace_id, w.company_name, p.product_id, p.category, p.name, p.external_ref, p.partner_access,
+			CASE WHEN w.partner_id = (SELECT partner_portal.current_partner_id()) THEN 'registered' ELSE 'granted' END, p.created_at
+		FROM partner_portal.product p
+		JOIN partner_portal.workspace w ON w.workspace_id = p.workspace_id
+		WHERE w.deleted_at IS NULL AND p.workspace_id = ANY ((SELECT partner_portal.product_workspaces('read'))::bigint[])
+			AND partner_portal.product_ok('read', p.workspace_id, p.product_id)
+			AND NOT coalesce(p.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()), false)
+	) products;
 COMMENT ON VIEW partner_portal.partner_products IS
 'Products that one may see: belongs_to own are those of the acting workspace; customer those of customers that let their partner near them, or granted access to them.';
 COMMENT ON COLUMN partner_portal.partner_products.relation IS 'Of a customer''s: registered under the partner, or granted by the customer.';

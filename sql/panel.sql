@@ -3,83 +3,87 @@
 -- Runs as its owner: under the tables' own policies a count would lose its index-only scans. Each arm is filtered by the
 -- identity's readers. Counts come from counters and stored usage; only a last period that is not closed yet, or that late
 -- facts came to, is counted from the facts.
+-- A set operation alone is no barrier, whatever the view's options say: conditions are handed down into its arms, leaky ones too.
 CREATE VIEW partner_portal.partner_panel WITH (security_barrier) AS
-	SELECT w.workspace_id, w.created_at, w.company_name,
-		tstzrange(r.period_start, r.period_end) AS billing_period, r.label AS period_label,
-		c.total_keys, c.active_keys, c.key_limit,
-		c.active_smartphones AS smartphones, c.active_contactless_cards AS contactless_cards,
-		u.users, u.known_at AS users_as_of,
-		coalesce(stored.total, live.total)::integer AS last_period_keys,
-		i.invoice_date AS last_invoice_date, i.keys_billed AS last_invoice_keys,
-		CASE WHEN w.deleted_at IS NOT NULL THEN 'deleted' WHEN w.suspended_at IS NOT NULL THEN 'suspended' ELSE 'active' END AS state,
-		w.relation,
-		coalesce(stored.smartphones, live.smartphones)::integer AS last_period_smartphones,
-		coalesce(stored.contactless_cards, live.contactless_cards)::integer AS last_period_contactless_cards
+	SELECT panel.workspace_id, panel.created_at, panel.company_name, panel.billing_period, panel.period_label, panel.total_keys, panel.active_keys, panel.key_limit, panel.smartphones, panel.contactless_cards, panel.users, panel.users_as_of, panel.last_period_keys, panel.last_invoice_date, panel.last_invoice_keys, panel.state, panel.relation, panel.last_period_smartphones, panel.last_period_contactless_cards
 	FROM (
-		SELECT r.workspace_id, r.partner_id, r.partner_key, r.created_at, r.company_name, r.time_zone, r.anchor_date, r.billing_step, r.deleted_at, r.suspended_at, 'registered' AS relation
-		FROM partner_portal.workspace r
-		WHERE r.partner_id IS NOT NULL AND r.purged_at IS NULL
-			AND r.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
-		UNION ALL
-		SELECT r.workspace_id, r.partner_id, r.partner_key, r.created_at, r.company_name, r.time_zone, r.anchor_date, r.billing_step, r.deleted_at, r.suspended_at,
-			CASE WHEN r.partner_id = (SELECT partner_portal.current_partner_id()) THEN 'registered' ELSE 'granted' END
-		FROM partner_portal.workspace r
-		WHERE r.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]) AND r.purged_at IS NULL
-			AND NOT coalesce(r.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()), false)
-	) w
-	JOIN partner_portal.workspace_usage c ON c.workspace_id = w.workspace_id
-	LEFT JOIN LATERAL (
-		SELECT b.period_start, b.period_end, b.previous_end, b.label, b.period_end > now() AS running FROM partner_portal.billing_period b
-		WHERE b.workspace_id = w.workspace_id AND b.period_start <= now()
-		ORDER BY b.period_start DESC LIMIT 1) p ON true
-	-- the period that runs, and the one to come if it has not been opened yet
-	CROSS JOIN LATERAL (
-		SELECT p.period_start, p.period_end, p.label WHERE p.running
-		UNION ALL
-		SELECT greatest(f.period_start, p.period_end), f.period_end,
-			partner_portal.period_label(greatest(f.period_start, p.period_end), f.period_end, w.time_zone)
-		FROM partner_portal.billing_period_bounds(w.anchor_date, w.billing_step, w.time_zone, now()) f
-		WHERE p.running IS NOT TRUE) r
-	LEFT JOIN partner_portal.usage_period u ON u.workspace_id = w.workspace_id AND u.period_start = r.period_start AND u.kind = 'total'
-	-- its last period, unless that was another partner's
-	LEFT JOIN partner_portal.billing_period q ON q.workspace_id = w.workspace_id AND q.partner_key = w.partner_key
-		AND q.period_end = CASE WHEN p.running THEN p.previous_end ELSE p.period_end END
-	LEFT JOIN LATERAL (
-		SELECT sum(s.distinct_keys) FILTER (WHERE s.kind = 'total') AS total,
-			sum(s.distinct_keys) FILTER (WHERE s.kind = 'smartphone') AS smartphones,
-			sum(s.distinct_keys) FILTER (WHERE s.kind = 'contactless_card') AS contactless_cards
-		FROM partner_portal.usage_period s
-		WHERE s.workspace_id = w.workspace_id AND s.period_start = q.period_start
-			AND q.closed_at IS NOT NULL AND q.late_facts_at IS NULL) stored ON true
-	LEFT JOIN LATERAL (
-		SELECT count(DISTINCT f.key_id) AS total,
-			count(DISTINCT f.key_id) FILTER (WHERE f.kind = 'smartphone') AS smartphones,
-			count(DISTINCT f.key_id) FILTER (WHERE f.kind = 'contactless_card') AS contactless_cards
+		SELECT w.workspace_id, w.created_at, w.company_name,
+			tstzrange(r.period_start, r.period_end) AS billing_period, r.label AS period_label,
+			c.total_keys, c.active_keys, c.key_limit,
+			c.active_smartphones AS smartphones, c.active_contactless_cards AS contactless_cards,
+			u.users, u.known_at AS users_as_of,
+			coalesce(stored.total, live.total)::integer AS last_period_keys,
+			i.invoice_date AS last_invoice_date, i.keys_billed AS last_invoice_keys,
+			CASE WHEN w.deleted_at IS NOT NULL THEN 'deleted' WHEN w.suspended_at IS NOT NULL THEN 'suspended' ELSE 'active' END AS state,
+			w.relation,
+			coalesce(stored.smartphones, live.smartphones)::integer AS last_period_smartphones,
+			coalesce(stored.contactless_cards, live.contactless_cards)::integer AS last_period_contactless_cards
 		FROM (
-			SELECT h.key_id, h.kind FROM partner_portal.key_history h
-			WHERE h.workspace_id = w.workspace_id AND h.active_until > q.period_start AND h.active_from < q.period_end
-				AND NOT (q.closed_at IS NOT NULL AND q.late_facts_at IS NULL)
+			SELECT r.workspace_id, r.partner_id, r.partner_key, r.created_at, r.company_name, r.time_zone, r.anchor_date, r.billing_step, r.deleted_at, r.suspended_at, 'registered' AS relation
+			FROM partner_portal.workspace r
+			WHERE r.partner_id IS NOT NULL AND r.purged_at IS NULL
+				AND r.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
 			UNION ALL
-			SELECT k.key_id, k.kind FROM partner_portal.security_key k
-			WHERE k.workspace_id = w.workspace_id AND k.status = 'active' AND k.activated_at < q.period_end
-				AND NOT (q.closed_at IS NOT NULL AND q.late_facts_at IS NULL)) f) live ON q.workspace_id IS NOT NULL
-	-- its last invoice that the identity may see
-	LEFT JOIN LATERAL (
-		SELECT d.invoice_date, d.keys_billed FROM partner_portal.invoice d
-		WHERE d.workspace_id = w.workspace_id AND d.document = 'invoice' AND d.status <> 'void' AND d.status IN ('final', 'paid')
-			AND (d.issuer_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
-				OR d.payer_id BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
-				OR (d.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()) AND d.partner_sees)
-				OR (d.partner_key = (SELECT partner_portal.current_partner_id()) AND d.partner_sees))
-		ORDER BY d.period_start DESC LIMIT 1) i ON true
-	UNION ALL
-	-- who let the partner near some products shows its name
-	SELECT w.workspace_id, NULL, w.company_name, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-		CASE WHEN w.suspended_at IS NOT NULL THEN 'suspended' ELSE 'active' END, 'granted', NULL, NULL
-	FROM partner_portal.workspace w
-	WHERE w.workspace_id = ANY ((SELECT partner_portal.limited_workspaces())::bigint[]) AND w.deleted_at IS NULL
-		AND NOT coalesce(w.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()), false)
-		AND NOT coalesce(w.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]), false);
+			SELECT r.workspace_id, r.partner_id, r.partner_key, r.created_at, r.company_name, r.time_zone, r.anchor_date, r.billing_step, r.deleted_at, r.suspended_at,
+				CASE WHEN r.partner_id = (SELECT partner_portal.current_partner_id()) THEN 'registered' ELSE 'granted' END
+			FROM partner_portal.workspace r
+			WHERE r.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]) AND r.purged_at IS NULL
+				AND NOT coalesce(r.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()), false)
+		) w
+		JOIN partner_portal.workspace_usage c ON c.workspace_id = w.workspace_id
+		LEFT JOIN LATERAL (
+			SELECT b.period_start, b.period_end, b.previous_end, b.label, b.period_end > now() AS running FROM partner_portal.billing_period b
+			WHERE b.workspace_id = w.workspace_id AND b.period_start <= now()
+			ORDER BY b.period_start DESC LIMIT 1) p ON true
+		-- the period that runs, and the one to come if it has not been opened yet
+		CROSS JOIN LATERAL (
+			SELECT p.period_start, p.period_end, p.label WHERE p.running
+			UNION ALL
+			SELECT greatest(f.period_start, p.period_end), f.period_end,
+				partner_portal.period_label(greatest(f.period_start, p.period_end), f.period_end, w.time_zone)
+			FROM partner_portal.billing_period_bounds(w.anchor_date, w.billing_step, w.time_zone, now()) f
+			WHERE p.running IS NOT TRUE) r
+		LEFT JOIN partner_portal.usage_period u ON u.workspace_id = w.workspace_id AND u.period_start = r.period_start AND u.kind = 'total'
+		-- its last period, unless that was another partner's
+		LEFT JOIN partner_portal.billing_period q ON q.workspace_id = w.workspace_id AND q.partner_key = w.partner_key
+			AND q.period_end = CASE WHEN p.running THEN p.previous_end ELSE p.period_end END
+		LEFT JOIN LATERAL (
+			SELECT sum(s.distinct_keys) FILTER (WHERE s.kind = 'total') AS total,
+				sum(s.distinct_keys) FILTER (WHERE s.kind = 'smartphone') AS smartphones,
+				sum(s.distinct_keys) FILTER (WHERE s.kind = 'contactless_card') AS contactless_cards
+			FROM partner_portal.usage_period s
+			WHERE s.workspace_id = w.workspace_id AND s.period_start = q.period_start
+				AND q.closed_at IS NOT NULL AND q.late_facts_at IS NULL) stored ON true
+		LEFT JOIN LATERAL (
+			SELECT count(DISTINCT f.key_id) AS total,
+				count(DISTINCT f.key_id) FILTER (WHERE f.kind = 'smartphone') AS smartphones,
+				count(DISTINCT f.key_id) FILTER (WHERE f.kind = 'contactless_card') AS contactless_cards
+			FROM (
+				SELECT h.key_id, h.kind FROM partner_portal.key_history h
+				WHERE h.workspace_id = w.workspace_id AND h.active_until > q.period_start AND h.active_from < q.period_end
+					AND NOT (q.closed_at IS NOT NULL AND q.late_facts_at IS NULL)
+				UNION ALL
+				SELECT k.key_id, k.kind FROM partner_portal.security_key k
+				WHERE k.workspace_id = w.workspace_id AND k.status = 'active' AND k.activated_at < q.period_end
+					AND NOT (q.closed_at IS NOT NULL AND q.late_facts_at IS NULL)) f) live ON q.workspace_id IS NOT NULL
+		-- its last invoice that the identity may see
+		LEFT JOIN LATERAL (
+			SELECT d.invoice_date, d.keys_billed FROM partner_portal.invoice d
+			WHERE d.workspace_id = w.workspace_id AND d.document = 'invoice' AND d.status <> 'void' AND d.status IN ('final', 'paid')
+				AND (d.issuer_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+					OR d.payer_id BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+					OR (d.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()) AND d.partner_sees)
+					OR (d.partner_key = (SELECT partner_portal.current_partner_id()) AND d.partner_sees))
+			ORDER BY d.period_start DESC LIMIT 1) i ON true
+		UNION ALL
+		-- who let the partner near some products shows its name
+		SELECT w.workspace_id, NULL, w.company_name, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+			CASE WHEN w.suspended_at IS NOT NULL THEN 'suspended' ELSE 'active' END, 'granted', NULL, NULL
+		FROM partner_portal.workspace w
+		WHERE w.workspace_id = ANY ((SELECT partner_portal.limited_workspaces())::bigint[]) AND w.deleted_at IS NULL
+			AND NOT coalesce(w.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key()), false)
+			AND NOT coalesce(w.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]), false)
+	) panel;
 COMMENT ON VIEW partner_portal.partner_panel IS
 'One row per customer that the identity may read: those registered under its partner (of a plain member, those it is staff of) and those that granted access. Nobody else''s.';
 COMMENT ON COLUMN partner_portal.partner_panel.billing_period IS 'The customer''s current billing period [start, end).';

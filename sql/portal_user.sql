@@ -70,19 +70,23 @@ SELECT pg_catalog.pg_extension_config_dump('partner_portal.portal_attribute', ''
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.portal_account', '');
 
 -- Runs as its owner, since accounts show themselves to nobody else; every arm is filtered by the identity's own readers.
+-- A set operation alone is no barrier, whatever the view's options say: conditions are handed down into its arms, leaky ones too.
 CREATE VIEW partner_portal.portal_user WITH (security_barrier) AS
-	SELECT p.workspace_id, p.portal_id, a.email, p.role, p.attributes, CASE WHEN a.disabled_at IS NULL THEN 'active' ELSE 'disabled' END AS state,
-		p.account_id, a.name, NULL::bigint AS invitation_id, p.joined_at AS since
-	FROM partner_portal.portal_account p
-	JOIN partner_portal.account a ON a.account_id = p.account_id
-	WHERE p.account_id = (SELECT partner_portal.current_account_id())
-		OR p.workspace_id BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
-	UNION ALL
-	SELECT i.workspace_id, i.portal_id, i.email, i.role, coalesce(i.details -> 'attributes', '{}'),
-		CASE WHEN i.expires_at > now() THEN 'invited' ELSE 'expired' END, NULL, NULL, i.invitation_id, i.sent_at
-	FROM partner_portal.invitation i
-	WHERE i.kind = 'portal' AND i.state = 'pending'
-		AND i.workspace_id BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key());
+	SELECT users.workspace_id, users.portal_id, users.email, users.role, users.attributes, users.state, users.account_id, users.name, users.invitation_id, users.since
+	FROM (
+		SELECT p.workspace_id, p.portal_id, a.email, p.role, p.attributes, CASE WHEN a.disabled_at IS NULL THEN 'active' ELSE 'disabled' END AS state,
+			p.account_id, a.name, NULL::bigint AS invitation_id, p.joined_at AS since
+		FROM partner_portal.portal_account p
+		JOIN partner_portal.account a ON a.account_id = p.account_id
+		WHERE p.account_id = (SELECT partner_portal.current_account_id())
+			OR p.workspace_id BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+		UNION ALL
+		SELECT i.workspace_id, i.portal_id, i.email, i.role, coalesce(i.details -> 'attributes', '{}'),
+			CASE WHEN i.expires_at > now() THEN 'invited' ELSE 'expired' END, NULL, NULL, i.invitation_id, i.sent_at
+		FROM partner_portal.invitation i
+		WHERE i.kind = 'portal' AND i.state = 'pending'
+			AND i.workspace_id BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+	) users;
 COMMENT ON VIEW partner_portal.portal_user IS
 'Users of portals and those invited, with addresses, roles and attributes: all of them for the partner''s owners and administrators, oneself for others.';
 COMMENT ON COLUMN partner_portal.portal_user.state IS 'active, disabled (the account), invited, or expired (an invitation that can be sent anew).';

@@ -112,6 +112,8 @@ SELECT o.relname AS view_runs_as_owner FROM ours o
 	WHERE o.relkind = 'v' AND NOT coalesce(o.reloptions && '{security_invoker=true,security_invoker=on}', false) AND o.relname NOT IN (SELECT name FROM owner_view) ORDER BY 1;
 SELECT o.relname AS view_without_barrier FROM ours o
 	WHERE o.relkind = 'v' AND NOT coalesce(o.reloptions && '{security_barrier=true,security_barrier=on}', false) ORDER BY 1;
+-- a set operation on top is no barrier: the planner hands conditions down into its arms (where the tables' own policies hold, they do the work)
+SELECT o.relname AS barrier_without_effect FROM ours o JOIN owner_view v ON v.name = o.relname WHERE pg_get_viewdef(o.oid) ~ '\n(UNION|EXCEPT|INTERSECT)' ORDER BY 1;
 SELECT o.relname AS owner_view_without_identity FROM ours o JOIN owner_view v ON v.name = o.relname
 	WHERE pg_get_viewdef(o.oid) !~ 'partner_portal\.(current_account_id|current_workspace_id|own_workspace|lowest_partner_key|granted_workspaces|is_operator|is_reporting)\(' ORDER BY 1;
 -- SECURITY DEFINER functions pin their search path and ask the gate; PL/pgSQL pins it always, but for procedures, which could not commit then
