@@ -104,6 +104,7 @@ SQL_PARTS = \
 	sql/portal_user.sql \
 	sql/portal_user_csv.sql \
 	sql/isolation.sql \
+	sql/portal_page.sql \
 	sql/verify.sql \
 	sql/health.sql \
 	sql/job.sql \
@@ -140,6 +141,7 @@ REGRESS = \
 	portal_user \
 	portal_user_csv \
 	isolation \
+	portal_page \
 	input \
 	partner \
 	workspace_lifecycle \

@@ -36,7 +36,8 @@ CREATE TEMP TABLE ungated (name text, reason text);
 INSERT INTO ungated VALUES
 	('show_invitation', 'the token is the proof'),
 	('unsubscribe', 'the token is the proof'),
-	('decline_invitation', 'the token is the proof');
+	('decline_invitation', 'the token is the proof'),
+	('portal_login_page', 'it is shown before one signs in');
 -- policies of another shape than the measured one
 CREATE TEMP TABLE other_policy (name text, reason text);
 INSERT INTO other_policy VALUES

@@ -74,7 +74,7 @@ SELECT run_as(1, :app, 'SELECT string_agg(concat_ws($$ $$, portal_id, email, rol
 SELECT count(*) FROM partner_portal.member WHERE account_id IN (5, 6);
 SELECT run_as(1, :app, $$SELECT partner_portal.invite_portal_user(1, 'ann@example.com', 'viewer', '{"tenant": "x"}')$$);
 
--- attribute() for policies
+-- attribute() for policies (src/portal_access.c)
 SELECT n, in_portal(5, 1, format('SELECT partner_portal.attribute(%L)', n)) FROM unnest(ARRAY['tenant', 'level', 'vip', 'since', 'region', 'Tenant', 'nothing', '', NULL, repeat('x', 100000)]) AS n WHERE length(n) < 99 OR n IS NULL;
 SELECT in_portal(5, 1, $$SELECT partner_portal.attribute(repeat('x', 100000))$$), in_portal(6, 1, $$SELECT partner_portal.attribute('vip')$$), in_portal(3, 1, $$SELECT partner_portal.attribute('tenant')$$);
 SELECT run_as(5, :app, $$SELECT partner_portal.attribute('tenant')$$), run_as(1, :app, $$SELECT partner_portal.attribute('tenant')$$), run_as(NULL, :app, $$SELECT partner_portal.attribute('tenant')$$), run_as(3, :app, $$SELECT partner_portal.attribute('tenant')$$);

@@ -20,7 +20,7 @@ CREATE FUNCTION bulk(csv text, dry_run boolean DEFAULT false, on_error text DEFA
 	SELECT run_as(account_id, 'regress_app', format('SELECT string_agg(concat_ws($_$ $_$, line, email, outcome, message), E''\n'' ORDER BY line) FROM partner_portal.bulk_update_portal_users(%L, %L, %L, %L)', portal_id, csv, dry_run, on_error))
 $$;
 
--- the parser: line ends of every kind in one file, a byte order mark, quotes, lines that COPY would take for the end
+-- the parser (src/csv.c): line ends of every kind in one file, a byte order mark, quotes, lines that COPY would take for the end
 SELECT * FROM partner_portal.csv_lines(E'\uFEFFemail,role\r\na,"b\nc"\rx,""\n\n\\.\nlast,\\.\n"two\r\nlines\r",""""') AS l;
 SELECT * FROM partner_portal.csv_lines(E'a,b\n1,"open\n2,3\n') AS l;
 SELECT * FROM partner_portal.csv_lines('"open') AS l;
