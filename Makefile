@@ -95,7 +95,6 @@ SQL_PARTS = \
 	sql/staff.sql \
 	sql/invitation.sql \
 	sql/invite.sql \
-	sql/activity_log.sql \
 	sql/access_consent.sql \
 	sql/panel.sql \
 	sql/report.sql \
@@ -105,6 +104,7 @@ SQL_PARTS = \
 	sql/portal_user_csv.sql \
 	sql/isolation.sql \
 	sql/portal_page.sql \
+	sql/activity_log.sql \
 	sql/verify.sql \
 	sql/health.sql \
 	sql/job.sql \

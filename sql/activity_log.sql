@@ -193,6 +193,30 @@ CREATE TRIGGER log_end AFTER UPDATE ON partner_portal.access_grant
 	FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL)
 	EXECUTE FUNCTION partner_portal.log_row('end_access', 'access ended', 'grant_id', 'state', 'end_reason');
 
+-- The second consent, product by product.
+CREATE TRIGGER log_insert AFTER INSERT ON partner_portal.product
+	FOR EACH ROW WHEN (NEW.partner_access)
+	EXECUTE FUNCTION partner_portal.log_row('grant_access', 'product opened to the partner', 'product_id', 'category');
+CREATE TRIGGER log_grant AFTER UPDATE ON partner_portal.product
+	FOR EACH ROW WHEN (NEW.partner_access AND NOT OLD.partner_access)
+	EXECUTE FUNCTION partner_portal.log_row('grant_access', 'product opened to the partner', 'product_id', 'category');
+CREATE TRIGGER log_end AFTER UPDATE ON partner_portal.product
+	FOR EACH ROW WHEN (OLD.partner_access AND NOT NEW.partner_access)
+	EXECUTE FUNCTION partner_portal.log_row('end_access', 'product closed to the partner', 'product_id', 'category');
+
+-- A portal's users are its group.
+CREATE TRIGGER log_insert AFTER INSERT ON partner_portal.portal
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.log_row('update_user_groups', 'portal and its group created', 'portal_id', 'name', 'technical_name');
+CREATE TRIGGER log_delete AFTER DELETE ON partner_portal.portal
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.log_row('update_user_groups', 'portal and its group deleted', 'portal_id', 'name', 'technical_name');
+CREATE TRIGGER log_insert AFTER INSERT ON partner_portal.portal_account
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.log_row('update_user_groups', 'portal user joined', 'portal_id', 'account_id', 'role');
+CREATE TRIGGER log_update AFTER UPDATE ON partner_portal.portal_account
+	FOR EACH ROW WHEN (OLD.role <> NEW.role)
+	EXECUTE FUNCTION partner_portal.log_row('update_user_groups', 'role of portal user changed', 'portal_id', 'account_id', 'role');
+CREATE TRIGGER log_delete AFTER DELETE ON partner_portal.portal_account
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.log_row('update_user_groups', 'portal user removed', 'portal_id', 'account_id', 'role');
+
 -- No amounts: not everybody who reads the log may see the document.
 CREATE TRIGGER log_finalize AFTER UPDATE ON partner_portal.invoice
 	FOR EACH ROW WHEN (OLD.status = 'draft' AND NEW.status = 'final')

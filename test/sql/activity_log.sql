@@ -212,3 +212,30 @@ SELECT partner_portal.verify_activity_log(3);
 -- what triggers write is an action of the log (their lines do not go through the table's constraints)
 SELECT t.tgrelid::regclass, t.tgname AS unknown_action FROM pg_trigger t JOIN pg_constraint k ON k.conname = 'activity_action'
 	WHERE t.tgfoid = 'partner_portal.log_row'::regproc AND strpos(pg_get_constraintdef(k.oid), quote_literal(split_part(encode(t.tgargs, 'escape'), '\000', 1))) = 0;
+-- invitations, access, products, portals: 5 is a direct workspace, 7 its owner
+SELECT w.workspace_id FROM partner_portal.create_workspace('Direct 5', 'd5@example.com') w;
+SELECT a.account_id AS owner FROM partner_portal.account a WHERE email = 'd5@example.com' \gset
+SELECT count(*) >= 0 FROM news();
+SELECT run_as(:owner, :app, $$SELECT i.state FROM partner_portal.invite_member(5, 'new@example.com', 'member') i$$);
+SELECT run_as(:owner, :app, $$SELECT partner_portal.withdraw_invitation((SELECT invitation_id FROM partner_portal.invitation WHERE workspace_id = 5 AND kind = 'member'))$$);
+SELECT run_as(:owner, :app, $$INSERT INTO partner_portal.product (workspace_id, category, name, partner_access) VALUES (5, 'server', 'srv', true) RETURNING partner_access$$);
+SELECT run_as(:owner, :app, $$UPDATE partner_portal.product SET partner_access = false, name = 'srv 1' WHERE workspace_id = 5 RETURNING partner_access$$);
+SELECT run_as(:owner, :app, $$SELECT g.state FROM partner_portal.offer_access(5, 2, 'complete', wallet => false, expires_at => now() + interval '30 days') g$$);
+SELECT g.grant_id FROM partner_portal.access_grant g WHERE g.workspace_id = 5 \gset
+SELECT run_as(2, :app, format('SELECT g.state FROM partner_portal.accept_access(%s) g', :grant_id));
+SELECT run_as(:owner, :app, format($$SELECT g.state FROM partner_portal.extend_access(%s, now() + interval '60 days') g$$, :grant_id));
+SELECT run_as(:owner, :app, format('SELECT g.state FROM partner_portal.end_access(%s) g', :grant_id));
+SELECT run_as(2, :app, $$SELECT p.portal_id FROM partner_portal.create_portal(2, 'Portal', 'portal-2', '#336699', 'https://example.com/') p$$);
+SELECT run_as(2, :app, $$SELECT partner_portal.delete_portal(p.portal_id) FROM partner_portal.portals p$$);
+SELECT regexp_replace(n, '"(expires_at)": "[^"]*"', '"\1": "TIME"', 'g') FROM news() n;
+-- documents: finalized, then paid or void, and no amount is told
+INSERT INTO partner_portal.workspace (company_name, slug, created_at, anchor_date, billing_from) VALUES ('Old', 'old', '2026-01-01', '2026-01-01', '2026-01-01');
+SELECT workspace_id AS old FROM partner_portal.workspace WHERE slug = 'old' \gset
+SELECT plan_id FROM partner_portal.create_price_plan(NULL, 'Flat', 'CHF', 'flat', unit_price => 20) \gset
+SELECT count(partner_portal.assign_price_plan(:old, :plan_id, '2026-01-01'));
+SELECT count(*) >= 0 FROM news();
+SELECT action FROM partner_portal.run_billing('2026-03-01 01:30+00') WHERE workspace_id = :old;
+SELECT count(partner_portal.mark_paid(invoice_id, now(), 'R-1')) FROM (SELECT min(invoice_id) AS invoice_id FROM partner_portal.invoice WHERE workspace_id = :old) i;
+SELECT count(partner_portal.void_invoice(invoice_id, 'mistake')) FROM (SELECT max(invoice_id) AS invoice_id FROM partner_portal.invoice WHERE workspace_id = :old) i;
+SELECT regexp_replace(n, '^\d+', 'W') FROM news() n;
+SELECT problem FROM partner_portal.verify() WHERE check_name = 'activity';
