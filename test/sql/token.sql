@@ -70,6 +70,17 @@ SET ROLE regress_app;
 SELECT jwt.try(jwt.token());
 SELECT jwt.try(jwt.token('{}', '{"alg": "HS256", "kid": "a", "typ": "JWT"}'));
 SELECT jwt.try(jwt.token('{"workspace": 2}')), jwt.try(jwt.token('{"workspace": "2"}'));
+-- a token that picks a portal acts in it, and in no workspace
+RESET ROLE;
+INSERT INTO partner_portal.partner (partner_id, registration_code) VALUES (2, 'code-of-2');
+INSERT INTO partner_portal.portal (workspace_id, name, technical_name, color, logout_url) SELECT 2, 'Portal', n, '#123456', 'https://example.com/' FROM unnest(ARRAY['one', 'two']) AS n;
+INSERT INTO partner_portal.portal_account (workspace_id, portal_id, account_id, role) VALUES (2, 1, 1, 'viewer');
+SET ROLE regress_app;
+BEGIN;
+SELECT partner_portal.login(jwt.token('{"portal": 1}'));
+SELECT partner_portal.current_portal_id(), partner_portal.current_workspace_id(), partner_portal.current_account_id();
+COMMIT;
+SELECT jwt.try(jwt.token('{"portal": "1"}')), jwt.try(jwt.token('{"portal": 2}')), jwt.try(jwt.token('{"portal": 99}')), jwt.try(jwt.token('{"portal": "x"}')), jwt.try(jwt.token('{"portal": 1, "workspace": 2}'));
 SELECT jwt.try(jwt.token(jsonb_build_object('exp', jwt.seconds(-20), 'nbf', jwt.seconds(20), 'iat', jwt.seconds(20)))) AS within_clock_skew;
 SELECT jwt.try(jwt.token('{"exp": 32503680000.75, "aud": ["x", "y"], "iss": "anyone", "deep": [[[[[[[[{"a": {"b": [1, 2, {"c": "\u00e4 \ud83d\ude00"}]}}]]]]]]]]}')) AS harmless;
 SELECT partner_portal.current_account_id() AS nobody_after_the_statement;
