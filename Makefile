@@ -153,7 +153,9 @@ REGRESS = \
 	workspace \
 	price_plan \
 	invoice \
+	plan_assignment \
 	statement \
+	bad_input \
 	billing_run \
 	activity_log \
 	key_limit \

@@ -15,6 +15,9 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown kind of role "%s"', left(as_what, 64)),
 			HINT = 'Kinds are application, trusted_application, reporting and operator.';
 	END IF;
+	IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = role) THEN
+		RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('role with OID %s does not exist', role::oid);
+	END IF;
 	EXECUTE format('GRANT USAGE ON SCHEMA partner_portal TO %s', role);
 	FOR line IN
 		SELECT g.privilege, g.object FROM partner_portal.role_grant g
@@ -29,7 +32,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.enroll_role(regrole, text) IS
-'Grants a database role what an application, trusted_application, reporting or operator role needs, and remembers it for upgrades. Operator only (42501); 22023 unknown kind.';
+'Grants a database role what an application, trusted_application, reporting or operator role needs, and remembers it for upgrades. Operator only (42501); 22023 unknown kind; 42704 no such role.';
 REVOKE ALL ON FUNCTION partner_portal.enroll_role(regrole, text) FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

@@ -288,16 +288,22 @@ CREATE FUNCTION partner_portal.set_invoice_issuer(partner_id bigint, name text D
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
+	issuer bigint := partner_portal.authorized_issuer(partner_id);
 	made partner_portal.invoice_issuer;
 BEGIN
-	PERFORM partner_portal.authorize_issuer(coalesce(partner_id, 0));
-	IF length(name) NOT BETWEEN 1 AND 200 OR name !~ '\S' OR length(address) > 1000 OR length(tax_id) > 100
+	IF name IS NOT NULL THEN
+		PERFORM partner_portal.checked_text('name', name, 200);
+	END IF;
+	IF tax_id IS NOT NULL THEN
+		PERFORM partner_portal.checked_text('tax_id', tax_id, 100);
+	END IF;
+	IF length(address) > 1000 OR address ~ '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]'
 		OR number_prefix IS NULL OR number_prefix !~ '^[A-Za-z0-9./_-]{0,20}$' OR yearly IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid particulars of an issuer',
-			HINT = 'name 1 to 200 characters, address up to 1000, tax_id up to 100, number_prefix up to 20 of A-Z a-z 0-9 . / _ -.';
+			HINT = 'address up to 1000 characters, number_prefix up to 20 of A-Z a-z 0-9 . / _ -.';
 	END IF;
 	INSERT INTO partner_portal.invoice_issuer AS i (issuer_key, name, address, tax_id, number_prefix, yearly)
-	VALUES (coalesce(partner_id, 0), name, address, tax_id, number_prefix, yearly)
+	VALUES (issuer, name, address, tax_id, number_prefix, yearly)
 	ON CONFLICT ON CONSTRAINT invoice_issuer_pkey DO UPDATE SET name = excluded.name, address = excluded.address, tax_id = excluded.tax_id,
 		number_prefix = excluded.number_prefix, yearly = excluded.yearly
 	RETURNING i.* INTO made;
@@ -305,7 +311,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.set_invoice_issuer(bigint, text, text, text, text, boolean) IS
-'What an issuer (NULL the platform) wants on documents finalized from now on: name, address, tax id, a prefix of numbers, and whether they begin anew every year. 42501 not the issuer; 22023 bad input.';
+'What an issuer (NULL the platform) wants on documents finalized from now on: name, address, tax id, a prefix of numbers, and whether they begin anew every year. 42501 not the issuer; P0002 no such partner; 22001, 22023 bad input.';
 REVOKE ALL ON FUNCTION partner_portal.set_invoice_issuer(bigint, text, text, text, text, boolean) FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

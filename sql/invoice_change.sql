@@ -47,8 +47,8 @@ REVOKE ALL ON FUNCTION partner_portal.authorized_invoice(text, bigint) FROM PUBL
 CREATE FUNCTION partner_portal.check_note(what text, note text) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF note IS NULL OR note !~ '\S' OR length(note) > 1000 THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('%s must have 1 to 1000 characters', what);
+	IF note IS NULL OR note !~ '\S' OR length(note) > 1000 OR note ~ '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('%s must have 1 to 1000 characters, none of them control characters', what);
 	END IF;
 END
 $$;
@@ -211,7 +211,7 @@ BEGIN
 		OR EXISTS (SELECT FROM jsonb_array_elements(lines) l WHERE CASE WHEN jsonb_typeof(l) <> 'object' THEN true
 			ELSE l - ARRAY['line', 'amount_minor', 'text'] <> '{}' OR jsonb_typeof(l -> 'line') IS DISTINCT FROM 'number'
 				OR jsonb_typeof(l -> 'amount_minor') IS DISTINCT FROM 'number' OR coalesce(jsonb_typeof(l -> 'text'), 'null') NOT IN ('string', 'null')
-				OR length(l ->> 'text') NOT BETWEEN 1 AND 1000 END) THEN
+				OR length(l ->> 'text') NOT BETWEEN 1 AND 1000 OR l ->> 'text' ~ '[[:cntrl:]]' END) THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'lines to credit must be an array of objects',
 			HINT = 'Example: [{"line":1,"amount_minor":500,"text":"two keys were not delivered"}].';
 	END IF;

@@ -206,7 +206,7 @@ DECLARE
 	missing bigint;
 BEGIN
 	PERFORM partner_portal.authorize('manage_keys', enable_security_keys.workspace_id);
-	IF key_ids IS NULL OR array_position(key_ids, NULL) IS NOT NULL THEN
+	IF key_ids IS NULL OR EXISTS (SELECT FROM unnest(key_ids) i WHERE i IS NULL) THEN
 		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'key_ids must not be or contain null';
 	END IF;
 	SELECT min(i) INTO missing FROM unnest(key_ids) i

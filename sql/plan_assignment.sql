@@ -102,10 +102,10 @@ BEGIN
 		PERFORM FROM partner_portal.price_plan p WHERE p.partner_key = plan.partner_key AND p.plan_id = plan.family_id FOR SHARE;
 	END IF;
 	IF valid_from IS NULL THEN
-		valid_from := upper(partner_portal.find_period(workspace_id, now()));
+		valid_from := upper(partner_portal.find_period(workspace_id, clock_timestamp()));
 	ELSIF NOT isfinite(valid_from) OR valid_from NOT BETWEEN timestamptz '1900-01-01 00:00+00' AND timestamptz '3000-01-01 00:00+00' THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'valid_from is out of range';
-	ELSIF valid_from < upper(partner_portal.find_period(workspace_id, now())) THEN
+	ELSIF valid_from < upper(partner_portal.find_period(workspace_id, clock_timestamp())) THEN
 		IF NOT partner_portal.is_operator() THEN
 			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a plan comes into force with the next period at the earliest',
 				HINT = 'Only the operator, who loads history from elsewhere, may say otherwise.';
@@ -199,6 +199,9 @@ CREATE TRIGGER billing_period_terms_update BEFORE UPDATE OF period_end ON partne
 
 CREATE FUNCTION partner_portal.workspace_billing() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	-- by the clock: a period that ended while the transaction was open still is the old plan's
+	ended timestamptz := clock_timestamp();
 BEGIN
 	IF TG_WHEN = 'BEFORE' THEN
 		-- what has begun keeps the visibility it began with
@@ -214,9 +217,9 @@ BEGIN
 	IF NEW.partner_key <> OLD.partner_key THEN
 		-- the old partner's plan ends with the transfer, and what it had planned too
 		DELETE FROM partner_portal.plan_assignment a
-		WHERE a.workspace_id = NEW.workspace_id AND a.partner_key = OLD.partner_key AND a.partner_key <> 0 AND a.valid_from >= now();
+		WHERE a.workspace_id = NEW.workspace_id AND a.partner_key = OLD.partner_key AND a.partner_key <> 0 AND a.valid_from >= ended;
 		INSERT INTO partner_portal.plan_assignment (workspace_id, valid_from, partner_key)
-		SELECT NEW.workspace_id, now(), OLD.partner_key
+		SELECT NEW.workspace_id, ended, OLD.partner_key
 		FROM (SELECT a.partner_key, a.family_id FROM partner_portal.plan_assignment a
 			WHERE a.workspace_id = NEW.workspace_id ORDER BY a.valid_from DESC LIMIT 1) latest
 		WHERE latest.partner_key = OLD.partner_key AND latest.partner_key <> 0 AND latest.family_id IS NOT NULL

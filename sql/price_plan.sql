@@ -259,6 +259,20 @@ COMMENT ON FUNCTION partner_portal.authorize_issuer(bigint) IS
 'Returns when the identity may bill for an issuer (0 is the platform): the operator, or an owner or administrator of that partner. 42501 otherwise; P0002 a partner that is not visible.';
 REVOKE ALL ON FUNCTION partner_portal.authorize_issuer(bigint) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.authorized_issuer(partner_id bigint) RETURNS bigint
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM partner_portal.authorize_issuer(coalesce(partner_id, 0));
+	IF partner_id IS NOT NULL AND NOT EXISTS (SELECT FROM partner_portal.partner p WHERE p.partner_id = authorized_issuer.partner_id) THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('partner %s not found', partner_id);
+	END IF;
+	RETURN coalesce(partner_id, 0);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.authorized_issuer(bigint) IS
+'Key of an issuer that the identity may bill for: a partner, or (NULL) 0 for the platform. P0002 no such partner; else as authorize_issuer(). Internal.';
+REVOKE ALL ON FUNCTION partner_portal.authorized_issuer(bigint) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.visible_plan(plan_id bigint) RETURNS partner_portal.price_plan
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -285,25 +299,20 @@ CREATE FUNCTION partner_portal.create_price_plan(partner_id bigint, name text, c
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
+	issuer bigint := partner_portal.authorized_issuer(partner_id);
 	plan partner_portal.price_plan;
 BEGIN
-	PERFORM partner_portal.authorize_issuer(coalesce(partner_id, 0));
-	IF partner_id IS NOT NULL AND NOT EXISTS (SELECT FROM partner_portal.partner p WHERE p.partner_id = create_price_plan.partner_id) THEN
-		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('partner %s not found', partner_id);
-	END IF;
-	IF name IS NULL OR length(name) NOT BETWEEN 1 AND 200 OR name !~ '\S' THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a price plan needs a name of 1 to 200 characters';
-	END IF;
+	PERFORM partner_portal.checked_text('name', name, 200);
 	PERFORM partner_portal.check_component(currency, kind, model, measure, tiers, unit_price, package_size, minimum_minor, free_units);
 	INSERT INTO partner_portal.price_plan AS p (partner_key, name, currency, zero_invoices)
-	VALUES (coalesce(partner_id, 0), name, currency, coalesce(zero_invoices, false)) RETURNING p.* INTO plan;
+	VALUES (issuer, name, currency, coalesce(zero_invoices, false)) RETURNING p.* INTO plan;
 	INSERT INTO partner_portal.plan_component (partner_key, plan_id, component, kind, model, measure, unit_price, package_size, tiers, minimum_minor, free_units)
 	VALUES (plan.partner_key, plan.plan_id, 1, kind, model, measure, trim_scale(unit_price), package_size, tiers, minimum_minor, free_units);
 	RETURN plan;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.create_price_plan(bigint, text, text, text, text, jsonb, numeric, integer, bigint, integer, text, boolean) IS
-'Makes a price plan of a partner (NULL: the platform''s own) with its first component. Prices are major units of the ISO 4217 currency, up to 12 decimals; minimum_minor is minor units. zero_invoices: a total of zero makes a document too. 22023 terms that mean nothing; 42501 not the issuer.';
+'Makes a price plan of a partner (NULL: the platform''s own) with its first component. Prices are major units of the ISO 4217 currency, up to 12 decimals; minimum_minor is minor units. zero_invoices: a total of zero makes a document too. 22023 terms that mean nothing; 22004, 22001, 22023 the name; 42501 not the issuer.';
 REVOKE ALL ON FUNCTION partner_portal.create_price_plan(bigint, text, text, text, text, jsonb, numeric, integer, bigint, integer, text, boolean) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.add_plan_component(plan_id bigint, kind text, model text, measure text DEFAULT 'distinct_keys', tiers jsonb DEFAULT NULL,
@@ -342,8 +351,8 @@ BEGIN
 	latest := partner_portal.visible_plan(plan_id);
 	PERFORM FROM partner_portal.price_plan p WHERE p.partner_key = latest.partner_key AND p.plan_id = latest.family_id FOR NO KEY UPDATE;
 	SELECT p.* INTO latest FROM partner_portal.price_plan p WHERE p.partner_key = latest.partner_key AND p.family_id = latest.family_id ORDER BY p.version DESC LIMIT 1;
-	IF in_force_from IS NULL OR NOT isfinite(in_force_from) THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'in_force_from must be an instant';
+	IF in_force_from IS NULL OR in_force_from NOT BETWEEN timestamptz '1900-01-01 00:00+00' AND timestamptz '3000-01-01 00:00+00' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'in_force_from must be an instant of the years 1900 to 2999';
 	END IF;
 	IF in_force_from <= latest.in_force_from THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('version %s of the plan is in force from %s already', latest.version, latest.in_force_from),
@@ -357,10 +366,7 @@ BEGIN
 			WHERE i.issuer_key = latest.partner_key AND p.family_id = latest.family_id AND i.document = 'invoice' AND i.period_start >= in_force_from) THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('periods from %s on are billed by the plan already', in_force_from);
 	END IF;
-	name := coalesce(name, latest.name);
-	IF length(name) NOT BETWEEN 1 AND 200 OR name !~ '\S' THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a price plan needs a name of 1 to 200 characters';
-	END IF;
+	name := partner_portal.checked_text('name', coalesce(name, latest.name), 200);
 	PERFORM partner_portal.check_component(latest.currency, kind, model, measure, tiers, unit_price, package_size, minimum_minor, free_units);
 	INSERT INTO partner_portal.price_plan AS p (partner_key, first_plan_id, version, name, currency, in_force_from, zero_invoices)
 	VALUES (latest.partner_key, latest.family_id, latest.version + 1, name, latest.currency, in_force_from, coalesce(zero_invoices, latest.zero_invoices))

@@ -565,9 +565,9 @@ partner_portal_write_activity(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("log_activity()");
 	line.workspace_id = PG_GETARG_INT64(0);
-	line.action = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	line.description = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	line.details = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	line.action = text_to_cstring(pp_text_argument(fcinfo, 1));
+	line.description = text_to_cstring(pp_text_argument(fcinfo, 2));
+	line.details = text_to_cstring(pp_text_argument(fcinfo, 3));
 	line.about = PG_ARGISNULL(4) ? 0 : PG_GETARG_INT64(4);
 	line.by_application = true;
 	/* Everybody locks the workspace first, then its counters: the caller may go on to change it. */

@@ -200,7 +200,7 @@ put_record(ReturnSetInfo *result, int line, char **fields, int nfields, const ch
 Datum
 partner_portal_csv_lines(PG_FUNCTION_ARGS)
 {
-	text	   *csv = PG_GETARG_TEXT_PP(0);
+	text	   *csv = pp_text_argument(fcinfo, 0);
 	int64		max_records = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT32(1);
 	const char *begin = VARDATA_ANY(csv);
 	const char *end = begin + VARSIZE_ANY_EXHDR(csv);

@@ -43,6 +43,20 @@ partner_portal_calling_role(PG_FUNCTION_ARGS)
 }
 
 /*
+ * pp_text_argument returns a text argument of a function that is not strict;
+ * 22004 if it is NULL.
+ */
+text *
+pp_text_argument(FunctionCallInfo fcinfo, int number)
+{
+	if (PG_ARGISNULL(number))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument %d must not be null", number + 1)));
+	return PG_GETARG_TEXT_PP(number);
+}
+
+/*
  * partner_portal_checked_text returns a text that a person wrote on one line,
  * as given, when it is between 1 and max_length characters, not all blank and
  * without control characters.  A text that is far too long is refused before it
@@ -57,10 +71,8 @@ partner_portal_checked_text(PG_FUNCTION_ARGS)
 	bool		blank = true;
 	int			length;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(2))
-		elog(ERROR, "argument and max_length must not be null");
-	argument = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	max_length = PG_GETARG_INT32(2);
+	argument = text_to_cstring(pp_text_argument(fcinfo, 0));
+	max_length = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT32(2);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),

@@ -486,7 +486,7 @@ partner_portal_disable_keys(PG_FUNCTION_ARGS)
 {
 	int64		workspace_id = PG_GETARG_INT64(0);
 	int64		how_many = PG_ARGISNULL(1) ? EVERY_KEY : PG_GETARG_INT32(1);
-	KeyChoice	choice = take_strategy(PG_GETARG_TEXT_PP(2));
+	KeyChoice	choice = take_strategy(pp_text_argument(fcinfo, 2));
 	PpUsage		usage;
 
 	if (how_many < 0 && !PG_ARGISNULL(1))

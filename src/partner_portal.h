@@ -226,6 +226,9 @@ extern void pp_authorize(const char *permission, int64 workspace_id);
 extern void pp_require_somebody(void);
 pp_noreturn extern void pp_workspace_not_found(int64 workspace_id);
 
+/* in input.c: what people give to functions */
+extern text *pp_text_argument(FunctionCallInfo fcinfo, int number);
+
 /* in workspace.c: keeping a workspace with its partner */
 extern int64 pp_partner_key_to_stay(int64 workspace_id);
 

@@ -70,11 +70,13 @@ pp_refused(int sqlstate, const char *what, int64 workspace_id, const char *more)
 Datum
 partner_portal_note_refusal(PG_FUNCTION_ARGS)
 {
-	char	   *sqlstate = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *sqlstate = text_to_cstring(pp_text_argument(fcinfo, 0));
 
 	if (strlen(sqlstate) != 5)
-		elog(ERROR, "invalid SQLSTATE \"%s\"", sqlstate);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an SQLSTATE has five characters")));
 	pp_refused(MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]),
-			   text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2), NULL);
+			   text_to_cstring(pp_text_argument(fcinfo, 1)), PG_ARGISNULL(2) ? 0 : PG_GETARG_INT64(2), NULL);
 	PG_RETURN_VOID();
 }

@@ -220,7 +220,7 @@ partner_portal_measure_add(PG_FUNCTION_ARGS)
 		measure = palloc0(sizeof(Measure));
 		measure->period_start = PG_GETARG_TIMESTAMPTZ(1);
 		measure->period_end = PG_GETARG_TIMESTAMPTZ(2);
-		measure->zone = pp_time_zone(text_to_cstring(PG_GETARG_TEXT_PP(3)));
+		measure->zone = pp_time_zone(text_to_cstring(pp_text_argument(fcinfo, 3)));
 		measure->allocated = 8;
 		measure->stretches = palloc(measure->allocated * sizeof(Stretch));
 		MemoryContextSwitchTo(previous);
