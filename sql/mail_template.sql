@@ -33,7 +33,7 @@ BEGIN ATOMIC
 			FROM unnest(heads) WITH ORDINALITY AS t (h, n)) || '</tr>'
 		|| coalesce((SELECT string_agg(CASE WHEN (n - 1) % cardinality(heads) = 0 THEN '<tr>' ELSE '' END
 				|| '<td align="' || CASE WHEN n % cardinality(heads) = 0 AND cardinality(heads) > 1 THEN 'right' ELSE 'left' END
-				|| '" style="border-bottom:1px solid #d5dae1;word-break:break-word">' || coalesce(nullif(partner_portal.html_of(c), ''), '&nbsp;') || '</td>'
+				|| '" style="border-bottom:1px solid #d5dae1;' || CASE WHEN n % cardinality(heads) = 0 AND cardinality(heads) > 1 THEN 'white-space:nowrap' ELSE 'word-break:break-word' END || '">' || coalesce(nullif(partner_portal.html_of(c), ''), '&nbsp;') || '</td>'
 				|| CASE WHEN n % cardinality(heads) = 0 THEN '</tr>' ELSE '' END, '' ORDER BY n)
 			FROM unnest(cells) WITH ORDINALITY AS t (c, n)), '') || '</table>';
 END;
