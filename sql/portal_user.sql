@@ -94,13 +94,13 @@ COMMENT ON COLUMN partner_portal.portal_user.since IS 'When the user joined, or 
 
 CREATE VIEW partner_portal.portals WITH (security_invoker, security_barrier) AS
 	SELECT p.portal_id, p.workspace_id AS partner_id, p.name, p.technical_name,
-		'https://' || p.technical_name || '.' || current_setting('partner_portal.portal_domain') || '/' AS url,
+		'https://' || p.technical_name || '.' || coalesce(current_setting('partner_portal.portal_domain', true), 'portals.example.com') || '/' AS url,
 		p.color, p.logout_url, p.home_cover_url, p.group_id, p.group_name, p.created_at
 	FROM partner_portal.portal p;
 COMMENT ON VIEW partner_portal.portals IS 'Portals of the partner one acts in, for the operator of all; for a portal user the one it acts in.';
 
 CREATE VIEW partner_portal.my_portals WITH (security_barrier) AS
-	SELECT p.portal_id, p.name, 'https://' || p.technical_name || '.' || current_setting('partner_portal.portal_domain') || '/' AS url, a.role,
+	SELECT p.portal_id, p.name, 'https://' || p.technical_name || '.' || coalesce(current_setting('partner_portal.portal_domain', true), 'portals.example.com') || '/' AS url, a.role,
 		p.portal_id IS NOT DISTINCT FROM (SELECT partner_portal.current_portal_id()) AS acting
 	FROM partner_portal.portal_account a
 	JOIN partner_portal.portal p ON p.workspace_id = a.workspace_id AND p.portal_id = a.portal_id
