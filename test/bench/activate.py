@@ -3,6 +3,8 @@ from bench import figure, insert_script, pairs, pgbench
 
 
 def run(bench):
+    if bench.row('SELECT NOT EXISTS (SELECT FROM floor.security_key)')[0]:
+        bench.fill_keys()
     for what, low, high, goal in (('single activation, 8 clients, spread', bench.first_direct, bench.last, 0.85),
                                   ('single activation, 8 clients, one limited workspace', bench.hot, bench.hot, 0.6)):
         bench.settle()
