@@ -136,6 +136,7 @@ CREATE FUNCTION partner_portal.set_usage_limit(workspace_id bigint, key_limit in
 #variable_conflict use_column
 DECLARE
 	changed bigint[] := '{}';
+	deleted boolean;
 BEGIN
 	PERFORM partner_portal.authorize('set_limit', set_usage_limit.workspace_id);
 	IF on_excess IS NULL OR strategy IS NULL OR restore IS NULL THEN
@@ -155,7 +156,10 @@ BEGIN
 	END IF;
 	-- Everybody locks the workspace first, then keys, then the counter. An UPDATE of workspace locks as strongly as this: its
 	-- BEFORE triggers might change the generated partner_key, which foreign keys refer to.
-	PERFORM 1 FROM partner_portal.workspace w WHERE w.workspace_id = set_usage_limit.workspace_id FOR UPDATE;
+	SELECT w.deleted_at IS NOT NULL INTO deleted FROM partner_portal.workspace w WHERE w.workspace_id = set_usage_limit.workspace_id FOR UPDATE;
+	IF deleted THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is deleted', set_usage_limit.workspace_id);
+	END IF;
 	IF restore THEN
 		PERFORM 1 FROM partner_portal.security_key k
 			WHERE k.workspace_id = set_usage_limit.workspace_id AND k.status = 'disabled' AND k.disabled_reason = 'limit'
@@ -176,7 +180,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.set_usage_limit(bigint, integer, text, text, boolean) IS
-'Sets the most keys that may be active: a number switches the restriction on, NULL off. Returns the keys it changed. on_excess: disable the surplus (strategy newest or oldest first) or reject (PP001). restore activates keys that the limit had disabled, the oldest activation first, while there is room. Permission set_limit; 22023 negative or unknown value, 22004 NULL option.';
+'Sets the most keys that may be active: a number switches the restriction on, NULL off. Returns the keys it changed. on_excess: disable the surplus (strategy newest or oldest first) or reject (PP001). restore activates keys that the limit had disabled, the oldest activation first, while there is room. Permission set_limit; 22023 negative or unknown value, 22004 NULL option; PP005 the workspace is deleted.';
 REVOKE ALL ON FUNCTION partner_portal.set_usage_limit(bigint, integer, text, text, boolean) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.disable_security_keys(workspace_id bigint, how_many integer DEFAULT NULL, strategy text DEFAULT 'newest')

@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -354,6 +355,7 @@ key_pass(TriggerData *trigdata, Changes *changes, PpHistory *history, PpRestamps
 
 		if (!has_old && !has_new)
 			break;
+		CHECK_FOR_INTERRUPTS();
 		if (has_old)
 			read_key(old_slot, &old);
 		if (has_new)
@@ -498,6 +500,7 @@ member_pass(TriggerData *trigdata, Changes *changes, bool restoring)
 
 		if (!has_old && !has_new)
 			break;
+		CHECK_FOR_INTERRUPTS();
 		read_member(old_slot, has_old, &was);
 		read_member(new_slot, has_new, &is);
 		add_member(changes, has_new ? new_slot : old_slot, &was, &is, restoring);

@@ -109,6 +109,7 @@ SELECT run_as(1, :app, $$SELECT partner_portal.resume_workspace(101)$$);
 SELECT run_as(1, :app, $$SELECT partner_portal.leave_partner(101)$$);
 SELECT run_as(NULL, NULL, $$SELECT partner_portal.transfer_workspace(101, 'code-of-2')$$);
 SELECT run_as(1, :app, $$UPDATE partner_portal.workspace SET company_name = 'x' WHERE workspace_id = 101 RETURNING company_name$$);
+SELECT run_as(1, :app, $$SELECT partner_portal.set_usage_limit(101, 5)$$);
 SELECT run_as(1, :app, $$UPDATE partner_portal.security_key SET status = 'active' WHERE serial = 's1' RETURNING serial$$);
 SELECT run_as(NULL, NULL, $$SELECT partner_portal.create_workspace('x', 'x@example.com', 'customer-101')$$);
 -- restore: the partner, or the operator
