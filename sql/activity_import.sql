@@ -37,7 +37,7 @@ BEGIN
 	PERFORM partner_portal.require_operator();
 	IF workspace_id IS NULL OR key_id IS NULL OR active IS NULL OR reason IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workspace_id, key_id, active and reason must not be null';
-	ELSIF length(reason) NOT BETWEEN 1 AND 1000 OR reason !~ '\S' THEN
+	ELSIF length(reason) NOT BETWEEN 1 AND 1000 OR reason !~ '\S' OR partner_portal.has_controls(reason) THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'reason must have 1 to 1000 characters';
 	ELSIF isempty(active) OR lower_inf(active) OR upper_inf(active) OR NOT isfinite(lower(active)) OR NOT isfinite(upper(active))
 		OR NOT lower_inc(active) OR upper_inc(active) THEN

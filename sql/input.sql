@@ -6,6 +6,12 @@ COMMENT ON FUNCTION partner_portal.checked_text(text, text, integer) IS
 'Returns a one-line text as given. 22004 NULL, 22001 more than max_length characters, 22023 blank or with control characters.';
 REVOKE ALL ON FUNCTION partner_portal.checked_text(text, text, integer) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.has_controls(value text) RETURNS boolean
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN value ~ '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]';
+COMMENT ON FUNCTION partner_portal.has_controls(text) IS 'Whether a text of several lines has control characters other than tabs and line ends.';
+REVOKE ALL ON FUNCTION partner_portal.has_controls(text) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.checked_email(email text) RETURNS text
 	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -297,7 +297,7 @@ BEGIN
 	IF tax_id IS NOT NULL THEN
 		PERFORM partner_portal.checked_text('tax_id', tax_id, 100);
 	END IF;
-	IF length(address) > 1000 OR address ~ '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]'
+	IF length(address) > 1000 OR partner_portal.has_controls(address)
 		OR number_prefix IS NULL OR number_prefix !~ '^[A-Za-z0-9./_-]{0,20}$' OR yearly IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid particulars of an issuer',
 			HINT = 'address up to 1000 characters, number_prefix up to 20 of A-Z a-z 0-9 . / _ -.';

@@ -47,7 +47,7 @@ REVOKE ALL ON FUNCTION partner_portal.authorized_invoice(text, bigint) FROM PUBL
 CREATE FUNCTION partner_portal.check_note(what text, note text) RETURNS void
 	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF note IS NULL OR note !~ '\S' OR length(note) > 1000 OR note ~ '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]' THEN
+	IF note IS NULL OR note !~ '\S' OR length(note) > 1000 OR partner_portal.has_controls(note) THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('%s must have 1 to 1000 characters, none of them control characters', what);
 	END IF;
 END
@@ -123,7 +123,7 @@ DECLARE
 	asked partner_portal.invoice;
 BEGIN
 	asked := partner_portal.authorized_invoice('bill', invoice_id);
-	IF tax_minor IS NULL OR tax_minor < 0 OR length(note) > 1000 THEN
+	IF tax_minor IS NULL OR tax_minor < 0 OR length(note) > 1000 OR partner_portal.has_controls(note) THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'tax_minor must be zero or more, and the note at most 1000 characters';
 	END IF;
 	IF asked.status <> 'draft' THEN
@@ -148,7 +148,7 @@ DECLARE
 	asked partner_portal.invoice;
 BEGIN
 	asked := partner_portal.authorized_invoice('bill', invoice_id);
-	IF at IS NULL OR NOT at BETWEEN timestamptz '1900-01-01 00:00+00' AND clock_timestamp() OR length(reference) > 1000 THEN
+	IF at IS NULL OR NOT at BETWEEN timestamptz '1900-01-01 00:00+00' AND clock_timestamp() OR length(reference) > 1000 OR partner_portal.has_controls(reference) THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'at must be an instant in the past, and the reference at most 1000 characters';
 	END IF;
 	IF asked.status <> 'final' THEN

@@ -109,6 +109,9 @@ SELECT partner_portal.set_invoice_issuer(3, 'no partner');
 SELECT partner_portal.set_invoice_issuer(4242, 'nobody');
 SELECT partner_portal.void_invoice(1, E'a\x01b');
 SELECT partner_portal.credit_invoice(1, '[{"line":1,"amount_minor":1,"text":"a\u0001b"}]', 'goodwill');
+SELECT partner_portal.mark_paid(1, reference => E'a\x01b');
+SELECT partner_portal.set_invoice_tax(1, 1, E'a\x01b');
+SELECT partner_portal.import_key_activity(2, 1, '[2020-01-01,2020-02-01)', E'a\x01b');
 
 -- internal functions refuse NULL too
 SELECT partner_portal.csv_lines(NULL);
