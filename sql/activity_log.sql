@@ -138,7 +138,7 @@ REVOKE ALL ON FUNCTION partner_portal.repair_activity(bigint) FROM PUBLIC;
 CREATE FUNCTION partner_portal.log_row() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_log_row';
 COMMENT ON FUNCTION partner_portal.log_row() IS
-'Trigger log_row(action, description, column, ...), AFTER ... FOR EACH ROW of a table with workspace_id: one line with those columns as details. A column account_id is whom it is about.';
+'Trigger log_row(action, description, column, ...), AFTER ... FOR EACH ROW of a table with workspace_id: one line with those columns as details. A column account_id is whom it is about; digest, of an invoice, is its invoice_digest().';
 REVOKE ALL ON FUNCTION partner_portal.log_row() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.log_workspace() RETURNS trigger
@@ -217,10 +217,10 @@ CREATE TRIGGER log_update AFTER UPDATE ON partner_portal.portal_account
 CREATE TRIGGER log_delete AFTER DELETE ON partner_portal.portal_account
 	FOR EACH ROW EXECUTE FUNCTION partner_portal.log_row('update_user_groups', 'portal user removed', 'portal_id', 'account_id', 'role');
 
--- No amounts: not everybody who reads the log may see the document.
+-- No amounts: not everybody who reads the log may see the document. Its digest is salted.
 CREATE TRIGGER log_finalize AFTER UPDATE ON partner_portal.invoice
 	FOR EACH ROW WHEN (OLD.status = 'draft' AND NEW.status = 'final')
-	EXECUTE FUNCTION partner_portal.log_row('finalize_invoice', 'document finalized', 'invoice_id', 'document', 'invoice_number');
+	EXECUTE FUNCTION partner_portal.log_row('finalize_invoice', 'document finalized', 'invoice_id', 'document', 'invoice_number', 'digest');
 CREATE TRIGGER log_settle AFTER UPDATE ON partner_portal.invoice
 	FOR EACH ROW WHEN (OLD.status = 'final' AND NEW.status IN ('paid', 'void'))
 	EXECUTE FUNCTION partner_portal.log_row('finalize_invoice', 'document settled', 'invoice_id', 'document', 'invoice_number', 'status');

@@ -74,6 +74,7 @@ CREATE TABLE partner_portal.invoice (
 	reason text,
 	settled_at timestamptz,
 	settled_note text,
+	digest_salt uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
 	CONSTRAINT invoice_pkey PRIMARY KEY (workspace_id, invoice_id),
 	CONSTRAINT invoice_period FOREIGN KEY (workspace_id, period_start) REFERENCES partner_portal.billing_period (workspace_id, period_start),
 	CONSTRAINT invoice_plan FOREIGN KEY (issuer_key, plan_id) REFERENCES partner_portal.price_plan (partner_key, plan_id),
@@ -113,6 +114,7 @@ COMMENT ON COLUMN partner_portal.invoice.series_year IS 'Year of its series, 0 i
 COMMENT ON COLUMN partner_portal.invoice.reason IS 'Of a credit note: why.';
 COMMENT ON COLUMN partner_portal.invoice.settled_at IS 'When it was paid or made void.';
 COMMENT ON COLUMN partner_portal.invoice.settled_note IS 'Reference of the payment, or why it is void.';
+COMMENT ON COLUMN partner_portal.invoice.digest_salt IS 'Random; part of the digest in the activity log, so that who reads the log but may not see the document cannot guess its amounts from it.';
 
 -- No foreign key to invoice: it would answer a TRUNCATE before the guard does. invoice_line_guard() and invoice_lines_of_draft()
 -- keep lines and documents together.
@@ -230,6 +232,24 @@ CREATE FUNCTION partner_portal.settle_invoice(workspace_id bigint, invoice_id bi
 	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_settle_invoice';
 COMMENT ON FUNCTION partner_portal.settle_invoice(bigint, bigint, text, timestamptz, text) IS 'Makes a final document paid or void, the only change it may suffer. PP005 it is not final; internal.';
 REVOKE ALL ON FUNCTION partner_portal.settle_invoice(bigint, bigint, text, timestamptz, text) FROM PUBLIC;
+
+-- Whoever disables the guards is found out by verify(): the log has this of every document. What is NULL has no part in it, so
+-- that a column of a later version does not change the digests of older documents.
+CREATE FUNCTION partner_portal.invoice_digest(workspace_id bigint, invoice_id bigint) RETURNS text
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN (
+		SELECT encode(sha256(convert_to(jsonb_strip_nulls(jsonb_build_array(to_jsonb(i) - '{status,settled_at,settled_note}'::text[],
+			(SELECT jsonb_agg(to_jsonb(l) ORDER BY l.line) FROM partner_portal.invoice_line l
+				WHERE l.workspace_id = invoice_digest.workspace_id AND l.invoice_id = invoice_digest.invoice_id)))::text, 'UTF8')), 'hex')
+		FROM partner_portal.invoice i
+		WHERE i.workspace_id = invoice_digest.workspace_id AND i.invoice_id = invoice_digest.invoice_id);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.invoice_digest(bigint, bigint) IS
+'SHA-256, in hex, of a document and its lines in order, as JSON with instants in UTC: every column that is not NULL but those that change when it is paid or void. NULL there is none. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.invoice_digest(bigint, bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.invoice_line_guard() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

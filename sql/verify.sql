@@ -221,6 +221,26 @@ COMMENT ON FUNCTION partner_portal.verify_invoices(bigint) IS
 'verify(), check invoices: documents with their lines, credits with what they credit, and numbers without a gap (workspace_id is then the issuer''s, NULL the platform). Internal.';
 REVOKE ALL ON FUNCTION partner_portal.verify_invoices(bigint) FROM PUBLIC;
 
+-- Lines that are forgotten or erased, or have no digest, tell nothing; what the chain of the log says of lines is verify_activity()'s.
+CREATE FUNCTION partner_portal.verify_digests(in_workspace bigint) RETURNS TABLE (workspace_id bigint, check_name text, problem text)
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		WITH logged AS MATERIALIZED (
+			SELECT a.workspace_id, a.activity_id, (a.details ->> 'invoice_id')::bigint AS invoice_id, a.details ->> 'digest' AS digest
+			FROM partner_portal.activity a
+			WHERE a.action = 'finalize_invoice' AND a.source = 'database' AND a.details ? 'digest'
+				AND (verify_digests.in_workspace IS NULL OR a.workspace_id = verify_digests.in_workspace)
+		), compared AS MATERIALIZED (
+			SELECT l.*, partner_portal.invoice_digest(l.workspace_id, l.invoice_id) AS found FROM logged l
+		)
+		SELECT c.workspace_id, 'invoice digest', format(CASE WHEN c.found IS NULL THEN 'document %s is gone, line %s of the log has it'
+			ELSE 'document %s is not what it was when it was finalized, by line %s of the log' END, c.invoice_id, c.activity_id)
+		FROM compared c WHERE c.found IS DISTINCT FROM c.digest;
+	END;
+COMMENT ON FUNCTION partner_portal.verify_digests(bigint) IS
+'verify(), check invoice digest: finished documents against the digest that the log has of them. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.verify_digests(bigint) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.verify_references(in_workspace bigint) RETURNS TABLE (workspace_id bigint, check_name text, problem text)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -270,6 +290,8 @@ BEGIN
 		UNION ALL
 		SELECT * FROM partner_portal.verify_invoices(verify.in_workspace)
 		UNION ALL
+		SELECT * FROM partner_portal.verify_digests(verify.in_workspace)
+		UNION ALL
 		SELECT * FROM partner_portal.verify_activity(verify.in_workspace)
 		UNION ALL
 		SELECT * FROM partner_portal.verify_references(verify.in_workspace)) v
@@ -277,7 +299,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.verify(bigint) IS
-'What does not agree, in one workspace or all of them; no row is the answer one wants. Checks: counters, owners and limit (workspace_usage against the facts; too many keys active; no owner), stretches (keys against their history), periods (the chain, and the usage of closed ones), invoices (documents against their lines, numbers without a gap), activity (the chain of the log), references (foreign keys). repair() mends what is derived: counters, the copy of the limit, a last stretch that is missing, the usage of closed periods, partner_key. The rest needs a person who knows what happened. Reads every row, takes no lock. Operator only (42501).';
+'What does not agree, in one workspace or all of them; no row is the answer one wants. Checks: counters, owners and limit (workspace_usage against the facts; too many keys active; no owner), stretches (keys against their history), periods (the chain, and the usage of closed ones), invoices (documents against their lines, numbers without a gap), invoice digest (finished documents against what the log has of them), activity (the chain of the log), references (foreign keys). repair() mends what is derived: counters, the copy of the limit, a last stretch that is missing, the usage of closed periods, partner_key. The rest needs a person who knows what happened. Reads every row, takes no lock. Operator only (42501).';
 REVOKE ALL ON FUNCTION partner_portal.verify(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.repair(workspace_id bigint DEFAULT NULL) RETURNS bigint

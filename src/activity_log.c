@@ -276,9 +276,42 @@ get_id(HeapTuple row, TupleDesc desc, const char *name)
 }
 
 /*
+ * append_digest adds to JSON the digest of a document, which is a row of invoice.
+ */
+static void
+append_digest(StringInfo json, HeapTuple row, TupleDesc desc)
+{
+	static SPIPlanPtr plan = NULL;
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(get_id(row, desc, "workspace_id")), Int64GetDatum(get_id(row, desc, "invoice_id"))};
+	PpOwner		self;
+	char	   *digest;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	pp_become_owner(&self);
+	if (plan == NULL)
+	{
+		SPIPlanPtr	prepared = SPI_prepare("SELECT partner_portal.invoice_digest($1, $2)", 2, types);
+
+		if (prepared == NULL)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(prepared);
+		plan = prepared;
+	}
+	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_SELECT || SPI_processed != 1 ||
+		(digest = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)) == NULL)
+		elog(ERROR, "could not read document " INT64_FORMAT, DatumGetInt64(values[1]));
+	/* the buffer grows in its own memory context */
+	escape_json(json, digest);
+	pp_stop_being_owner(&self);
+	SPI_finish();
+}
+
+/*
  * log_row(action, description, column, ...) is the AFTER ROW trigger of tables
- * whose changes are one line each: the details are the columns named.  Which
- * changes is the WHEN of the trigger.
+ * whose changes are one line each: the details are the columns named, and
+ * "digest" is that of a document.  Which changes is the WHEN of the trigger.
  */
 Datum
 partner_portal_log_row(PG_FUNCTION_ARGS)
@@ -303,9 +336,15 @@ partner_portal_log_row(PG_FUNCTION_ARGS)
 		const char *name = trigdata->tg_trigger->tgargs[i];
 		Oid			type;
 		bool		null;
-		Datum		value = get_column(row, desc, name, &type, &null);
+		Datum		value;
 
 		begin_member(&json, name);
+		if (strcmp(name, "digest") == 0)
+		{
+			append_digest(&json, row, desc);
+			continue;
+		}
+		value = get_column(row, desc, name, &type, &null);
 		append_value(&json, type, value, null);
 		if (strcmp(name, "account_id") == 0 && !null)
 			line.about = DatumGetInt64(value);

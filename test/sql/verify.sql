@@ -161,6 +161,42 @@ SELECT repair();
 SELECT count(*) FROM found();
 ROLLBACK;
 
+-- finished documents against the log, and lines of it that tell nothing
+SELECT details - 'digest' AS details, length(details ->> 'digest') FROM activity WHERE description = 'document finalized' ORDER BY workspace_id, activity_id;
+BEGIN;
+SELECT count(mark_paid(1)), count(void_invoice(2, 'mistake'));
+SET LOCAL timezone = 'Pacific/Auckland';
+SELECT * FROM found();
+RESET timezone;
+SET LOCAL session_replication_role = replica;
+UPDATE invoice_line SET amount_minor = amount_minor + 1 WHERE invoice_id = 1 AND line = 1;
+UPDATE invoice SET subtotal_minor = subtotal_minor + 1, total_minor = total_minor + 1 WHERE invoice_id = 1;
+UPDATE invoice SET payer_name = 'Somebody else' WHERE document = 'credit_note';
+SET LOCAL session_replication_role = origin;
+SELECT * FROM found();
+SELECT * FROM found(3);
+ROLLBACK;
+BEGIN;
+SET LOCAL session_replication_role = replica;
+DELETE FROM invoice_line WHERE invoice_id = 2;
+DELETE FROM invoice WHERE invoice_id = 2;
+SET LOCAL session_replication_role = origin;
+SELECT * FROM found() WHERE check_name = 'invoice digest';
+ROLLBACK;
+BEGIN;
+SELECT workspace_id FROM delete_workspace(2);
+SELECT count(*) > 0 AS billed FROM run_billing('2099-01-01');
+SELECT purged_at IS NOT NULL AS purged FROM purge_workspace(2);
+SELECT * FROM found(2);
+ROLLBACK;
+BEGIN;
+SET LOCAL session_replication_role = replica;
+UPDATE activity SET details = details - 'digest' WHERE action = 'finalize_invoice';
+UPDATE invoice SET payer_name = 'Somebody else';
+SET LOCAL session_replication_role = origin;
+SELECT DISTINCT check_name FROM found();
+ROLLBACK;
+
 -- references: what a load without triggers does not check; partner_key is made to follow
 BEGIN;
 SET LOCAL session_replication_role = replica;
