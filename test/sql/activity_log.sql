@@ -4,6 +4,7 @@
 \set concept activity_log
 \i :begin
 \i :as
+-- About src/activity_log.c, src/activity_chain.c (hashes and their check) and src/activity_guard.c (append-only).
 -- accounts: 1 owner of partner 1, 2 owner of partner 2, 3 owner of customer 3, 4 operator, 5 and 6 others
 SELECT w.workspace_id FROM partner_portal.create_workspace('Partner 1', 'p1@example.com') w;
 SELECT w.workspace_id FROM partner_portal.create_workspace('Partner 2', 'p2@example.com') w;

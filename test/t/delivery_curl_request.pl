@@ -1,4 +1,4 @@
-# delivery_curl_request.pl (delivery_curl, delivery_request): addresses that must not be reached, proxies, injection, TLS.
+# delivery_curl_request.pl (src/delivery_curl.c, src/delivery_request.c): addresses that must not be reached, proxies, injection, TLS.
 # packages: openssl
 
 use strict;
