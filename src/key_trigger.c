@@ -319,14 +319,58 @@ finish_key(Changes *changes, PpHistory *history, PpRestamps *restamps,
 				   old->activated_at, ended);
 }
 
+/* The rows of a statement: before, after, or both in step for an UPDATE. */
+typedef struct RowPairs
+{
+	Tuplestorestate *old_rows;	/* NULL for an INSERT */
+	Tuplestorestate *new_rows;	/* NULL for a DELETE */
+	TupleTableSlot *old_slot;
+	TupleTableSlot *new_slot;
+	bool		has_old;
+	bool		has_new;
+} RowPairs;
+
 /*
- * next_row reads the next row of a transition table; false at its end, and for
- * a table that the event does not have.
+ * begin_rows goes before the first row of the trigger's statement.
+ */
+static void
+begin_rows(RowPairs *rows, TriggerData *trigdata)
+{
+	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
+
+	rows->old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	rows->new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	rows->old_rows = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ? NULL : trigdata->tg_oldtable;
+	rows->new_rows = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) ? NULL : trigdata->tg_newtable;
+	if (rows->old_rows != NULL)
+		tuplestore_rescan(rows->old_rows);
+	if (rows->new_rows != NULL)
+		tuplestore_rescan(rows->new_rows);
+}
+
+/*
+ * next_rows reads the next row into the slots of the sides that have it; false
+ * at the end.
  */
 static bool
-next_row(Tuplestorestate *rows, TupleTableSlot *slot)
+next_rows(RowPairs *rows)
 {
-	return rows != NULL && tuplestore_gettupleslot(rows, true, false, slot);
+	CHECK_FOR_INTERRUPTS();
+	rows->has_old = rows->old_rows != NULL &&
+		tuplestore_gettupleslot(rows->old_rows, true, false, rows->old_slot);
+	rows->has_new = rows->new_rows != NULL &&
+		tuplestore_gettupleslot(rows->new_rows, true, false, rows->new_slot);
+	return rows->has_old || rows->has_new;
+}
+
+/*
+ * end_rows frees the slots.
+ */
+static void
+end_rows(RowPairs *rows)
+{
+	ExecDropSingleTupleTableSlot(rows->new_slot);
+	ExecDropSingleTupleTableSlot(rows->old_slot);
 }
 
 /*
@@ -336,41 +380,28 @@ next_row(Tuplestorestate *rows, TupleTableSlot *slot)
 static void
 key_pass(TriggerData *trigdata, Changes *changes, PpHistory *history, PpRestamps *restamps)
 {
-	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
-	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	Tuplestorestate *old_rows = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ? NULL : trigdata->tg_oldtable;
-	Tuplestorestate *new_rows = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) ? NULL : trigdata->tg_newtable;
+	RowPairs	rows;
 
-	if (old_rows != NULL)
-		tuplestore_rescan(old_rows);
-	if (new_rows != NULL)
-		tuplestore_rescan(new_rows);
-	for (;;)
+	begin_rows(&rows, trigdata);
+	while (next_rows(&rows))
 	{
-		bool		has_old = next_row(old_rows, old_slot);
-		bool		has_new = next_row(new_rows, new_slot);
 		KeyRow		old;
 		KeyRow		new;
 
-		if (!has_old && !has_new)
-			break;
-		CHECK_FOR_INTERRUPTS();
-		if (has_old)
-			read_key(old_slot, &old);
-		if (has_new)
-			read_key(new_slot, &new);
+		if (rows.has_old)
+			read_key(rows.old_slot, &old);
+		if (rows.has_new)
+			read_key(rows.new_slot, &new);
 		if (restamps != NULL)
-			finish_key(changes, history, restamps, has_old ? &old : NULL, has_new ? &new : NULL);
-		else if (!has_old)
+			finish_key(changes, history, restamps, rows.has_old ? &old : NULL, rows.has_new ? &new : NULL);
+		else if (!rows.has_old)
 			add_insert(changes, &new);
-		else if (!has_new)
+		else if (!rows.has_new)
 			add_delete(changes, &old);
 		else
 			add_update(changes, &old, &new);
 	}
-	ExecDropSingleTupleTableSlot(new_slot);
-	ExecDropSingleTupleTableSlot(old_slot);
+	end_rows(&rows);
 }
 
 /*
@@ -481,32 +512,19 @@ add_member(Changes *changes, TupleTableSlot *row, const PpMember *was, const PpM
 static void
 member_pass(TriggerData *trigdata, Changes *changes, bool restoring)
 {
-	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
-	TupleTableSlot *old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	TupleTableSlot *new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	Tuplestorestate *old_rows = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ? NULL : trigdata->tg_oldtable;
-	Tuplestorestate *new_rows = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) ? NULL : trigdata->tg_newtable;
+	RowPairs	rows;
 
-	if (old_rows != NULL)
-		tuplestore_rescan(old_rows);
-	if (new_rows != NULL)
-		tuplestore_rescan(new_rows);
-	for (;;)
+	begin_rows(&rows, trigdata);
+	while (next_rows(&rows))
 	{
-		bool		has_old = next_row(old_rows, old_slot);
-		bool		has_new = next_row(new_rows, new_slot);
 		PpMember	was;
 		PpMember	is;
 
-		if (!has_old && !has_new)
-			break;
-		CHECK_FOR_INTERRUPTS();
-		read_member(old_slot, has_old, &was);
-		read_member(new_slot, has_new, &is);
-		add_member(changes, has_new ? new_slot : old_slot, &was, &is, restoring);
+		read_member(rows.old_slot, rows.has_old, &was);
+		read_member(rows.new_slot, rows.has_new, &is);
+		add_member(changes, rows.has_new ? rows.new_slot : rows.old_slot, &was, &is, restoring);
 	}
-	ExecDropSingleTupleTableSlot(new_slot);
-	ExecDropSingleTupleTableSlot(old_slot);
+	end_rows(&rows);
 }
 
 /*
