@@ -1,7 +1,7 @@
 # partner_portal: PGXS build. `make && make install && make installcheck`; all tests and the demo: see README.md.
 
 EXTENSION = partner_portal
-EXTVERSION = 1.0
+EXTVERSION = 1.1
 MODULE_big = partner_portal
 
 OBJS = \
@@ -187,6 +187,9 @@ REGRESS_OPTS = --inputdir=test --outputdir=test
 ISOLATION_OPTS = --inputdir=test
 
 DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
+# From each version to the next, by hand; frozen once released.
+DATA = \
+	sql/$(EXTENSION)--1.0--1.1.sql
 EXTRA_CLEAN = $(DATA_built) test/results test/output_iso test/regression.diffs test/regression.out
 
 PG_CPPFLAGS = -I$(srcdir)/src
