@@ -15,6 +15,9 @@ import sys
 
 import psycopg2
 
+from lib import harness
+from lib.harness import verdict
+
 SEED = int(os.environ.get("ACCESS_SEED", "1"))
 STEPS = int(os.environ.get("ACCESS_STEPS", "400"))
 DATABASE = "pp_access_model"
@@ -117,12 +120,6 @@ class Model:
         return account, acting, operator, seen, sorted(may), products[0], products[1]
 
 
-def connect():
-    connection = psycopg2.connect(dbname=DATABASE)
-    connection.autocommit = True
-    return connection.cursor()
-
-
 def change(rng, model):
     """A random change: the statements, and the model after it. None if there is nothing to change."""
     after = model.copy()
@@ -212,7 +209,7 @@ class Reader:
 
     def __init__(self, isolation):
         self.isolation = isolation
-        self.cursor = connect()
+        self.cursor = harness.connect(DATABASE).cursor()
         self.cursor.execute("SET plan_cache_mode = force_generic_plan")
         self.cursor.execute(
             "PREPARE look AS SELECT partner_portal.current_account_id(), partner_portal.current_workspace_id(), partner_portal.is_operator(), "
@@ -242,18 +239,7 @@ class Reader:
 
 
 def make_database():
-    admin = psycopg2.connect(dbname=os.environ.get("PGDATABASE", "postgres"))
-    admin.autocommit = True
-    cursor = admin.cursor()
-    cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-    cursor.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0")
-    admin.close()
-    cursor = connect()
-    cursor.execute("CREATE EXTENSION partner_portal")
-    cursor.execute("SELECT to_regrole('regress_app') IS NULL")
-    if cursor.fetchone()[0]:
-        cursor.execute("CREATE ROLE regress_app LOGIN")
-    cursor.execute("SELECT partner_portal.enroll_role('regress_app', 'application')")
+    cursor = harness.make_database(DATABASE, "regress_app").cursor()
     cursor.execute("INSERT INTO partner_portal.account (email) SELECT 'a' || i || '@example.com' FROM generate_series(1, %s) i", (len(PEOPLE) + len(WORKSPACES),))
     cursor.execute("INSERT INTO partner_portal.partner (partner_id, registration_code) SELECT i, 'code-of-' || i FROM generate_series(1, 2) i")
     for workspace in WORKSPACES:
@@ -319,13 +305,14 @@ def main():
     for item in wrong[:5]:
         print("# step %s %s %s, %s, account %s in %s\n#   expected %s\n#   got      %s" % item)
     print("# seed %d: %s; %d refused, %d restarts, %d checks" % (SEED, done, refused, restarts, checks))
-    print(("ok" if not wrong else "not ok") + " 1 - access is what the model says")
+    verdict(not wrong, "access is what the model says")
     enough = all(done.get(kind, 0) > 0 for kind in ("member", "leave", "staff", "unassign", "disable", "delete", "transfer", "grant", "revoke", "consent")) and checks > STEPS
-    print(("ok" if enough else "not ok") + " 2 - every kind of change was made")
+    verdict(enough, "every kind of change was made")
     for reader in readers:
         reader.cursor.connection.close()
     writer.connection.close()
-    return 0 if not wrong and enough else 1
+    harness.drop_database(DATABASE)
+    return harness.finish()
 
 
 if __name__ == "__main__":

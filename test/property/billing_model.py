@@ -27,6 +27,8 @@ from zoneinfo import ZoneInfo
 
 import psycopg2
 
+from lib import harness
+
 KEPT = (1, 2, 3, 4, 5, 17, 42, 158, 190, 205, 1001, 2026, 1795367507)
 DATABASE = "pp_billing_model"
 UTC = timezone.utc
@@ -445,14 +447,9 @@ class Story:
 
 
 def main():
-    maker = psycopg2.connect(dbname="postgres")
-    maker.autocommit = True
-    maker.cursor().execute("DROP DATABASE IF EXISTS %s" % DATABASE)
-    maker.cursor().execute("CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'" % DATABASE)
+    harness.make_database(DATABASE).close()
     connection = psycopg2.connect(dbname=DATABASE)
     cursor = connection.cursor()
-    cursor.execute("CREATE EXTENSION partner_portal")
-    connection.commit()
     until = time.time() + options.seconds
     stories = different = 0
     totals = [0, 0, 0]
@@ -473,11 +470,10 @@ def main():
             break
     connection.close()
     if not different:
-        maker.cursor().execute("DROP DATABASE %s" % DATABASE)
+        harness.drop_database(DATABASE)
     print("# %d stories from seed %d, %d invoices, %d lines, of them %d corrections" % ((stories, options.seed) + tuple(totals)))
-    print("%s 1 - invoices, lines, numbers and previews are the model's: %d differences" % ("not ok" if different else "ok", different))
-    print("1..1")
-    sys.exit(1 if different else 0)
+    harness.verdict(not different, "invoices, lines, numbers and previews are the model's: %d differences" % different)
+    sys.exit(harness.finish())
 
 
 main()

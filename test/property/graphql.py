@@ -4,9 +4,6 @@
 
 It needs node and npm, and what npm fetches; without them it is skipped.
 """
-import base64
-import hashlib
-import hmac
 import json
 import os
 import re
@@ -14,78 +11,21 @@ import select
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 import urllib.request
 
-import psycopg2
+from lib import harness
+from lib.harness import skip, verdict
 
 DATABASE = "pp_graphql"
 ROLE = "regress_graphql"
 SECRET = b"a secret of the test of GraphQL, 32 bytes or more"
 
-tests = failures = 0
-
-
-def verdict(good, text, detail=None):
-    global tests, failures
-    tests += 1
-    if not good:
-        failures += 1
-    print("%s %d - %s" % ("ok" if good else "not ok", tests, text), flush=True)
-    if not good:
-        print("    " + str(detail)[:2000])
-
-
-def skip(text):
-    print("ok 1 - # SKIP README.md's GraphQL server: %s\n1..1" % text)
-    sys.exit(0)
-
-
-def connect(database):
-    connection = psycopg2.connect(dbname=database)
-    connection.autocommit = True
-    return connection
-
-
-def token(account, secret=SECRET):
-    def part(value):
-        return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
-    text = part(json.dumps({"alg": "HS256"}).encode()) + "." + part(json.dumps({"sub": str(account), "exp": time.time() + 3600}).encode())
-    return text + "." + part(hmac.new(secret, text.encode(), hashlib.sha256).digest())
-
-
-def set_key_file(cursor, path):
-    """Names the file of token keys, and waits until every new session has it."""
-    cursor.execute("ALTER SYSTEM SET partner_portal.jwks_file = '%s'" % path if path else "ALTER SYSTEM RESET partner_portal.jwks_file")
-    cursor.execute("SELECT pg_reload_conf()")
-    for _ in range(200):
-        fresh = connect("postgres")
-        check = fresh.cursor()
-        check.execute("LOAD 'partner_portal'; SELECT current_setting('partner_portal.jwks_file')")
-        arrived = check.fetchone()[0] == (path or "")
-        fresh.close()
-        if arrived:
-            return
-        time.sleep(0.05)
-    raise SystemExit("the setting does not arrive")
-
 
 def make_database():
     """Workspaces 1 and 2 are partners; 3 and 5 are customers of the first, 4 and 6 of the second. Account n owns workspace n;
     customer n has n keys."""
-    control = connect("postgres")
-    cursor = control.cursor()
-    cursor.execute("DROP DATABASE IF EXISTS %s WITH (FORCE)" % DATABASE)
-    cursor.execute("CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'" % DATABASE)
-    cursor.execute("SELECT to_regrole(%s) IS NULL", (ROLE,))
-    if cursor.fetchone()[0]:
-        cursor.execute("CREATE ROLE %s LOGIN" % ROLE)
-    control.close()
-    connection = connect(DATABASE)
+    connection = harness.make_database(DATABASE, ROLE)
     cursor = connection.cursor()
-    cursor.execute("CREATE EXTENSION partner_portal")
-    cursor.execute("SELECT partner_portal.enroll_role(%s, 'application')", (ROLE,))
     for n in (1, 2):
         cursor.execute("SELECT workspace_id FROM partner_portal.create_workspace(%s, %s)", ("Partner %d" % n, "owner%d@example.com" % n))
         assert cursor.fetchone()[0] == n
@@ -102,10 +42,8 @@ def make_database():
 
 def start_server(directory):
     """README.md's server on a port that is free, and that port."""
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "README.md")) as file:
-        section = re.search(r"^## GraphQL over the schema\n(.*?)^## ", file.read(), re.M | re.S).group(1)
     with open(os.path.join(directory, "server.js"), "w") as file:
-        file.write(re.search(r"^```js\n(.*?)^```", section, re.M | re.S).group(1))
+        file.write(harness.readme_block("GraphQL over the schema", "js"))
     environment = dict(os.environ, PGHOST=os.environ.get("PGHOST", "/var/run/postgresql"), PGUSER=ROLE, PGDATABASE=DATABASE, PORT="0")
     environment.pop("DATABASE_URL", None)
     server = subprocess.Popen(["node", "server.js"], cwd=directory, env=environment, stdout=subprocess.PIPE, text=True)
@@ -143,63 +81,63 @@ KEY = 'createSecurityKey(input: {securityKey: {workspaceId: "%d", kind: "smartph
 def ask_all(port, cursor):
     answer = ask(port, None, "{ __schema { queryType { fields { name } } } }")
     fields = {field["name"] for field in answer["data"]["__schema"]["queryType"]["fields"]}
-    verdict({"allWorkspaces", "allSecurityKeys"} <= fields and "allRoleGrants" not in fields, "the schema has what the role may use, and not what it may not", fields)
+    verdict({"allWorkspaces", "allSecurityKeys"} <= fields and "allRoleGrants" not in fields, "the schema has what the role may use, and not what it may not", [fields])
     for account, expected in ((1, ([1, 3, 5], {3: 3, 5: 5})), (2, ([2, 4, 6], {4: 4, 6: 6})), (3, ([3], {3: 3}))):
-        answer = listed(ask(port, token(account), LIST))
-        verdict(answer == expected, "account %d lists its own workspaces and keys" % account, answer)
+        answer = listed(ask(port, harness.token(SECRET, account), LIST))
+        verdict(answer == expected, "account %d lists its own workspaces and keys" % account, [answer])
         answer = listed(ask(port, None, LIST))
-        verdict(answer == ([], {}), "nobody, on the connection after it, lists nothing", answer)
-    for text, bad in (("signed by another", token(1, b"another secret, also of 32 bytes or more")), ("that is none", "nonsense")):
+        verdict(answer == ([], {}), "nobody, on the connection after it, lists nothing", [answer])
+    for text, bad in (("signed by another", harness.token(b"another secret, also of 32 bytes or more", 1)), ("that is none", "nonsense")):
         answer = ask(port, bad, LIST)
-        verdict(codes(answer) == ["28000"] and not answer.get("data"), "a token %s is an error, and shows nothing" % text, answer)
-    answer = ask(port, token(1), LIMIT % (3, 4))
-    verdict("errors" not in answer, "a partner sets its customer's limit", answer)
-    answer = ask(port, token(1), "mutation { within: %s beyond: %s }" % (KEY % (3, "the fourth"), KEY % (3, "the fifth")))
-    verdict(codes(answer) == ["PP001"] and answer["errors"][0]["path"] == ["beyond"], "a key beyond the limit is refused with PP001", answer)
-    verdict((answer.get("data") or {}).get("within") == {"securityKey": {"workspaceId": "3", "status": "active"}}, "a key within it, beside that, is made", answer)
-    answer = ask(port, token(1), "mutation { %s }" % KEY % (4, "of another's"))
-    verdict(codes(answer) == ["42501"], "a key of another partner's customer is refused with 42501", answer)
+        verdict(codes(answer) == ["28000"] and not answer.get("data"), "a token %s is an error, and shows nothing" % text, [answer])
+    answer = ask(port, harness.token(SECRET, 1), LIMIT % (3, 4))
+    verdict("errors" not in answer, "a partner sets its customer's limit", [answer])
+    answer = ask(port, harness.token(SECRET, 1), "mutation { within: %s beyond: %s }" % (KEY % (3, "the fourth"), KEY % (3, "the fifth")))
+    verdict(codes(answer) == ["PP001"] and answer["errors"][0]["path"] == ["beyond"], "a key beyond the limit is refused with PP001", [answer])
+    verdict((answer.get("data") or {}).get("within") == {"securityKey": {"workspaceId": "3", "status": "active"}}, "a key within it, beside that, is made", [answer])
+    answer = ask(port, harness.token(SECRET, 1), "mutation { %s }" % KEY % (4, "of another's"))
+    verdict(codes(answer) == ["42501"], "a key of another partner's customer is refused with 42501", [answer])
     answer = ask(port, None, LIMIT % (4, 1))
-    verdict(codes(answer) == ["42501"], "and a limit set by nobody", answer)
+    verdict(codes(answer) == ["42501"], "and a limit set by nobody", [answer])
     cursor.execute("SELECT workspace_id, count(*) FROM partner_portal.security_key WHERE status = 'active' GROUP BY 1 ORDER BY 1")
     rows = cursor.fetchall()
-    verdict(rows == [(3, 4), (4, 4), (5, 5), (6, 6)], "nothing else has changed", rows)
+    verdict(rows == [(3, 4), (4, 4), (5, 5), (6, 6)], "nothing else has changed", [rows])
+
+
+def fetch(directory):
+    """What the server needs, from npm; why it cannot be had, if so."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        return "there is no node here"
+    try:
+        done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--fetch-retries=1", "--fetch-retry-mintimeout=1000",
+                               "--prefix", directory, "--cache", directory + "/cache", "postgraphile@4", "pg@8"],
+                              cwd=directory, capture_output=True, text=True, timeout=45)
+    except subprocess.TimeoutExpired:
+        return "npm fetches nothing"
+    return done.returncode and "npm cannot fetch it: " + " ".join(re.findall(r"^npm error (.*)", done.stderr, re.M)[:1])
 
 
 def main():
-    if not shutil.which("node") or not shutil.which("npm"):
-        skip("there is no node here")
-    directory = tempfile.mkdtemp()
-    superuser = server = None
-    try:
-        try:
-            done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--prefix", directory, "--cache", directory + "/cache",
-                                   "postgraphile@4", "pg@8"], cwd=directory, capture_output=True, text=True, timeout=45)
-        except subprocess.TimeoutExpired:
-            skip("npm fetches nothing")
-        if done.returncode != 0:
-            skip("npm cannot fetch it: " + " ".join(re.findall(r"^npm error (.*)", done.stderr, re.M)[:1]))
-        superuser = make_database()
-        path = os.path.join(directory, "jwks.json")
-        with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-            json.dump({"keys": [{"kty": "oct", "alg": "HS256", "k": base64.urlsafe_b64encode(SECRET).rstrip(b"=").decode()}]}, file)
-        os.chmod(directory, 0o755)
-        set_key_file(superuser.cursor(), path)
-        server, port = start_server(directory)
-        verdict(port is not None, "README.md's GraphQL server listens")
-        if port is not None:
-            ask_all(port, superuser.cursor())
-    finally:
-        if server is not None:
-            server.terminate()
-            server.wait()
-        if superuser is not None:
-            set_key_file(superuser.cursor(), None)
-            superuser.close()
-        shutil.rmtree(directory)
-    connect("postgres").cursor().execute("DROP DATABASE %s WITH (FORCE)" % DATABASE)
-    print("1..%d" % tests)
-    sys.exit(failures > 0)
+    superuser = make_database()
+    cursor = superuser.cursor()
+    server = None
+    with harness.signing(cursor, SECRET) as directory:
+        missing = fetch(directory)
+        if missing:
+            skip("README.md's GraphQL server: " + missing)
+        else:
+            try:
+                server, port = start_server(directory)
+                verdict(port is not None, "README.md's GraphQL server listens")
+                if port is not None:
+                    ask_all(port, cursor)
+            finally:
+                if server is not None:
+                    server.terminate()
+                    server.wait()
+    superuser.close()
+    harness.drop_database(DATABASE)
+    sys.exit(harness.finish())
 
 
 main()

@@ -9,12 +9,14 @@ import sys
 
 import psycopg2
 
+from lib import harness
+
 DATABASE = 'pp_held_snapshot'
 CHANGES = 4000
 
 
-def connect(database=DATABASE):
-    connection = psycopg2.connect(dbname=database, options='-c client_min_messages=warning -c synchronous_commit=off')
+def connect():
+    connection = psycopg2.connect(dbname=DATABASE, options='-c client_min_messages=warning -c synchronous_commit=off')
     connection.autocommit = True
     return connection.cursor()
 
@@ -34,11 +36,8 @@ def change(cursor, times):
     return (blocks(cursor) - before) / times
 
 
-admin = connect('postgres')
-admin.execute('DROP DATABASE IF EXISTS %s WITH (FORCE)' % DATABASE)
-admin.execute('CREATE DATABASE %s' % DATABASE)
+harness.make_database(DATABASE).close()
 worker = connect()
-worker.execute('CREATE EXTENSION partner_portal')
 worker.execute("INSERT INTO partner_portal.workspace (company_name, slug, anchor_date, restrict_keys, key_limit) VALUES ('A', 'a', '2026-01-01', true, 5)")
 worker.execute("INSERT INTO partner_portal.security_key (workspace_id, kind, serial) SELECT workspace_id, 'smartphone', 'S-1' FROM partner_portal.workspace")
 free = change(worker, 100)
@@ -50,8 +49,7 @@ worker.execute('SELECT active_keys = (SELECT count(*) FROM partner_portal.securi
 counted = worker.fetchone()[0]
 holder.connection.close()
 worker.connection.close()
-admin.execute('DROP DATABASE %s WITH (FORCE)' % DATABASE)
-print('%s 1 - %.1f blocks for each change, %.1f after %d with a snapshot held' % ('ok' if held < 2 * free + 10 else 'not ok', free, held, CHANGES))
-print('%s 2 - the counter is the count' % ('ok' if counted else 'not ok'))
-print('1..2')
-sys.exit(0 if held < 2 * free + 10 and counted else 1)
+harness.drop_database(DATABASE)
+harness.verdict(held < 2 * free + 10, '%.1f blocks for each change, %.1f after %d with a snapshot held' % (free, held, CHANGES))
+harness.verdict(counted, 'the counter is the count')
+sys.exit(harness.finish())

@@ -6,20 +6,16 @@ Exactly one gets in: one account, one membership or workspace is made, and every
 (40001), which is then PP002. The cap of an hour is as exact.
 """
 
-import os
 import sys
 import threading
 
 import psycopg2
 
+from lib import harness
+from lib.harness import verdict
+
 DATABASE = "pp_invitation_race"
 SESSIONS = 20
-
-
-def connect():
-    connection = psycopg2.connect(dbname=DATABASE)
-    connection.autocommit = True
-    return connection
 
 
 def at_once(work):
@@ -28,7 +24,7 @@ def at_once(work):
     results = [None] * SESSIONS
 
     def run(n):
-        connection = connect()
+        connection = harness.connect(DATABASE)
         cursor = connection.cursor()
         barrier.wait()
         results[n] = work(cursor, n)
@@ -60,17 +56,10 @@ def accept(isolation, token):
 
 
 def main():
-    admin = psycopg2.connect(dbname=os.environ.get("PGDATABASE", "postgres"))
-    admin.autocommit = True
-    admin.cursor().execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
-    admin.cursor().execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0")
-    admin.close()
-    cursor = connect().cursor()
-    cursor.execute("CREATE EXTENSION partner_portal")
+    cursor = harness.make_database(DATABASE).cursor()
     cursor.execute("SELECT (partner_portal.create_workspace('Partner', 'p@example.com')).workspace_id")
     cursor.execute("SELECT (partner_portal.promote_to_partner(1)).partner_id")
     test = 0
-    failed = False
     for isolation in ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"):
         for kind, invite in (("member", "invite_member(1, %s, 'member')"), ("customer", "invite_customer(%s, partner_id => 1)"),
                              ("partner", "invite_partner(%s, 'New')")):
@@ -82,10 +71,7 @@ def main():
             members = cursor.fetchone()[0]
             got_in = [r for r in results if isinstance(r, int)]
             good = len(got_in) == 1 and members == 1 and results.count("PP002") == SESSIONS - 1
-            failed |= not good
-            print(f"{'ok' if good else 'not ok'} {test} - {kind}, {isolation.lower()}: {len(got_in)} of {SESSIONS} got in, {members} membership")
-            if not good:
-                print(f"# {results}")
+            verdict(good, f"{kind}, {isolation.lower()}: {len(got_in)} of {SESSIONS} got in, {members} membership", results)
 
     def invite(cursor, n):
         try:
@@ -100,11 +86,11 @@ def main():
             return error.pgcode
 
     results = at_once(invite)
-    test += 1
-    good = results.count("sent") == 7 and results.count("53400") == SESSIONS - 7
-    print(f"{'ok' if good else 'not ok'} {test} - the cap of an hour: {results.count('sent')} of {SESSIONS} sent")
+    verdict(results.count("sent") == 7 and results.count("53400") == SESSIONS - 7,
+            f"the cap of an hour: {results.count('sent')} of {SESSIONS} sent", results)
     cursor.connection.close()
-    return 1 if failed or not good else 0
+    harness.drop_database(DATABASE)
+    return harness.finish()
 
 
 if __name__ == "__main__":

@@ -14,20 +14,17 @@ Workspaces: 1 and 2 partners; 3, 6 (suspended), 7 (deleted) and 9 customers of 1
 2 to 1; 10 a partner that 5 granted everything and 3 everything to read, and 4 the products of one category; what 9 granted has
 ended, and what 6 granted has expired.
 """
-import base64
-import hashlib
-import hmac
 import io
-import json
 import os
 import re
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 
 import psycopg2
+
+from lib import harness
+from lib.harness import verdict
 
 DATABASE = "pp_isolation_matrix"
 WORKSPACES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
@@ -36,19 +33,6 @@ ROLES = {"a": "regress_app", "t": "regress_trusted", "r": "regress_report", "o":
 KINDS = (("a", "application"), ("t", "trusted_application"), ("r", "reporting"), ("o", "operator"))
 SECRET = b"a secret of the isolation matrix, 32 bytes or more"
 VIEW_REFUSED = ("42501", "55000", "42809", "0A000", "428C9")
-
-tests = failures = 0
-
-
-def verdict(good, text, details=()):
-    global tests, failures
-    tests += 1
-    if not good:
-        failures += 1
-    print("%s %d - %s" % ("ok" if good else "not ok", tests, text), flush=True)
-    for line in [] if good else list(details)[:20]:
-        print("    " + line)
-
 
 class Who:
     """Somebody, and how they stand: own and staff map workspaces to a role."""
@@ -90,28 +74,9 @@ PEOPLE = [
 ]
 
 
-def connect(database=DATABASE):
-    connection = psycopg2.connect(dbname=database)
-    connection.autocommit = True
-    return connection
-
-
-def make_database():
-    control = connect("postgres")
-    cursor = control.cursor()
-    cursor.execute("DROP DATABASE IF EXISTS %s WITH (FORCE)" % DATABASE)
-    cursor.execute("CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'" % DATABASE)
-    for role in ROLES.values():
-        cursor.execute("SELECT to_regrole(%s) IS NULL", (role,))
-        if cursor.fetchone()[0]:
-            cursor.execute("CREATE ROLE %s LOGIN" % role)
-    control.close()
-
-
 def fixture(cursor):
     """Something in every relation, of every side."""
     run = cursor.execute
-    run("CREATE EXTENSION partner_portal")
     for kind, what in KINDS:
         run("SELECT partner_portal.enroll_role(%s, %s)", (ROLES[kind], what))
     run("SET search_path = partner_portal, public")
@@ -216,32 +181,6 @@ def fixture(cursor):
     run("RESET search_path")
 
 
-def token(account, expires):
-    def part(value):
-        return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
-    text = part(json.dumps({"alg": "HS256"}).encode()) + "." + part(json.dumps({"sub": str(account), "exp": expires}).encode())
-    return text + "." + part(hmac.new(SECRET, text.encode(), hashlib.sha256).digest())
-
-
-def set_key_file(cursor, path):
-    """Names the file of token keys, and waits until every new session has it."""
-    if path:
-        cursor.execute("ALTER SYSTEM SET partner_portal.jwks_file = '%s'" % path)
-    else:
-        cursor.execute("ALTER SYSTEM RESET partner_portal.jwks_file")
-    cursor.execute("SELECT pg_reload_conf()")
-    for _ in range(200):
-        fresh = connect("postgres")
-        check = fresh.cursor()
-        check.execute("LOAD 'partner_portal'; SELECT current_setting('partner_portal.jwks_file')")
-        arrived = check.fetchone()[0] == (path or "")
-        fresh.close()
-        if arrived:
-            return
-        time.sleep(0.05)
-    raise SystemExit("the setting does not arrive")
-
-
 def read_expectations(path):
     """relation -> (kinds, query, {command: (what, predicate)})"""
     lines = []
@@ -298,7 +237,7 @@ class Session:
     """A superuser's connection that becomes somebody, as some role, for one transaction."""
 
     def __init__(self):
-        self.connection = connect()
+        self.connection = harness.connect(DATABASE)
         self.cursor = self.connection.cursor()
 
     def begin(self, who, kind):
@@ -306,7 +245,7 @@ class Session:
         run("BEGIN")
         if who.how == "expired":
             # within the clock skew of 30 s, and soon not any more
-            run("SELECT partner_portal.login(%s)", (token(who.account, time.time() - 29.5),))
+            run("SELECT partner_portal.login(%s)", (harness.token(SECRET, who.account, time.time() - 29.5),))
             while True:
                 run("SELECT partner_portal.current_account_id() IS NULL")
                 if self.cursor.fetchone()[0]:
@@ -521,9 +460,10 @@ class Matrix:
 
 
 def main():
-    make_database()
-    superuser = connect()
+    superuser = harness.make_database(DATABASE)
     cursor = superuser.cursor()
+    for role in ROLES.values():
+        harness.make_role(cursor, role)
     fixture(cursor)
     expectations = read_expectations(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "isolation_matrix.txt"))
     matrix = Matrix(cursor, expectations)
@@ -552,29 +492,18 @@ def main():
             poor.append("%s has rows of %s only" % (relation, ", ".join(sorted(seen)) or "nobody"))
     verdict(not poor, "every relation has rows of several tenants", poor)
 
-    directory = tempfile.mkdtemp()
-    path = os.path.join(directory, "jwks.json")
-    with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-        json.dump({"keys": [{"kty": "oct", "alg": "HS256", "k": base64.urlsafe_b64encode(SECRET).rstrip(b"=").decode()}]}, file)
-    os.chmod(directory, 0o755)
-    try:
-        set_key_file(cursor, path)
+    with harness.signing(cursor, SECRET):
         session = Session()
         for kind in ROLES:
             for who in PEOPLE:
                 matrix.run(session, kind, who)
-    finally:
-        set_key_file(cursor, None)
-        shutil.rmtree(directory)
     for command in sorted(matrix.tried):
         wrong = matrix.wrong.get(command, [])
         verdict(not wrong, "%s: %d of %d as expected" % (command, matrix.tried[command] - len(wrong), matrix.tried[command]), wrong)
     session.connection.close()
     superuser.close()
-    control = connect("postgres")
-    control.cursor().execute("DROP DATABASE %s WITH (FORCE)" % DATABASE)
-    print("1..%d" % tests)
-    sys.exit(failures > 0)
+    harness.drop_database(DATABASE)
+    sys.exit(harness.finish())
 
 
 main()

@@ -27,7 +27,11 @@ from psycopg2 import errors
 from psycopg2.extensions import (ISOLATION_LEVEL_READ_COMMITTED, ISOLATION_LEVEL_REPEATABLE_READ,
                                  ISOLATION_LEVEL_SERIALIZABLE)
 
+from lib import harness
+from lib.harness import one, verdict
+
 DATABASE = "pp_key_hammer"
+SETTINGS = "SET search_path = partner_portal, public; SET deadlock_timeout = '200ms'; SET enable_seqscan = off"
 LEVELS = (("READ COMMITTED", ISOLATION_LEVEL_READ_COMMITTED),
           ("REPEATABLE READ", ISOLATION_LEVEL_REPEATABLE_READ),
           ("SERIALIZABLE", ISOLATION_LEVEL_SERIALIZABLE))
@@ -40,28 +44,9 @@ parser.add_argument("--clients", type=int, default=16)
 parser.add_argument("--seed", type=int, default=int(time.time()))
 options = parser.parse_args()
 
-tests = failures = 0
 
-
-def verdict(good, text):
-    global tests, failures
-    tests += 1
-    if not good:
-        failures += 1
-    print("%s %d - %s" % ("ok" if good else "not ok", tests, text), flush=True)
-
-
-def connect(level=None, database=DATABASE):
-    connection = psycopg2.connect(dbname=database)
-    if level is None:
-        connection.autocommit = True
-    else:
-        connection.set_session(isolation_level=level)
-    cursor = connection.cursor()
-    cursor.execute("SET search_path = partner_portal, public; SET deadlock_timeout = '200ms'; SET enable_seqscan = off")
-    if level is not None:
-        connection.commit()
-    return connection, cursor
+def connect(level=None):
+    return harness.connect_at(DATABASE, level, SETTINGS)
 
 
 class Client(threading.Thread):
@@ -245,11 +230,6 @@ class Observer(threading.Thread):
         connection.close()
 
 
-def one(cursor, query, *arguments):
-    cursor.execute(query, arguments)
-    return cursor.fetchone()
-
-
 def check(cursor, name, workspace, highest, clients, observer):
     total = {}
     for c in clients:
@@ -295,12 +275,8 @@ def phase(cursor, name, level, limit, body, seconds):
 
 def main():
     print("# seed %d" % options.seed)
-    connection, cursor = connect(database="postgres")
-    cursor.execute("DROP DATABASE IF EXISTS %s WITH (FORCE)" % DATABASE)
-    cursor.execute("CREATE DATABASE %s TEMPLATE template0" % DATABASE)
-    connection.close()
+    harness.make_database(DATABASE).close()
     connection, cursor = connect()
-    cursor.execute("CREATE EXTENSION partner_portal")
     for name, level in LEVELS:
         workspace, total = phase(cursor, "P1 " + name, level, 50, fill, 20)
         active = one(cursor, "SELECT active_keys FROM workspace_usage WHERE workspace_id = %s", workspace)[0]
@@ -316,10 +292,8 @@ def main():
                 " (SELECT count(*) FILTER (WHERE status = 'active'), count(*) FROM security_key k WHERE k.workspace_id = u.workspace_id)")[0]
     verdict(wrong == 0, "P5: every workspace's counters are the counts")
     connection.close()
-    connection, cursor = connect(database="postgres")
-    cursor.execute("DROP DATABASE %s WITH (FORCE)" % DATABASE)
-    print("1..%d" % tests)
-    sys.exit(1 if failures else 0)
+    harness.drop_database(DATABASE)
+    sys.exit(harness.finish())
 
 
 main()

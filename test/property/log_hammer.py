@@ -23,7 +23,11 @@ import psycopg2
 from psycopg2.extensions import (ISOLATION_LEVEL_READ_COMMITTED, ISOLATION_LEVEL_REPEATABLE_READ,
                                  ISOLATION_LEVEL_SERIALIZABLE)
 
+from lib import harness
+from lib.harness import one, verdict
+
 DATABASE = "pp_log_hammer"
+SETTINGS = "SET search_path = partner_portal, public; SET deadlock_timeout = '200ms'; SET partner_portal.log_refusals = off"
 LEVELS = (ISOLATION_LEVEL_READ_COMMITTED, ISOLATION_LEVEL_READ_COMMITTED,
           ISOLATION_LEVEL_REPEATABLE_READ, ISOLATION_LEVEL_SERIALIZABLE)
 WORKSPACES = 6  # 1 is a partner, the others are its customers; each has an owner of its own and the account of every client
@@ -35,33 +39,9 @@ parser.add_argument("--clients", type=int, default=50)
 parser.add_argument("--seed", type=int, default=int(time.time()))
 options = parser.parse_args()
 
-tests = failures = 0
 
-
-def verdict(good, text):
-    global tests, failures
-    tests += 1
-    if not good:
-        failures += 1
-    print("%s %d - %s" % ("ok" if good else "not ok", tests, text), flush=True)
-
-
-def connect(level=None, database=DATABASE):
-    connection = psycopg2.connect(dbname=database)
-    if level is None:
-        connection.autocommit = True
-    else:
-        connection.set_session(isolation_level=level)
-    cursor = connection.cursor()
-    cursor.execute("SET search_path = partner_portal, public; SET deadlock_timeout = '200ms'; SET partner_portal.log_refusals = off")
-    if level is not None:
-        connection.commit()
-    return connection, cursor
-
-
-def one(cursor, query, *arguments):
-    cursor.execute(query, arguments)
-    return cursor.fetchone()
+def connect(level=None):
+    return harness.connect_at(DATABASE, level, SETTINGS)
 
 
 class Client(threading.Thread):
@@ -230,12 +210,8 @@ def phase(cursor, name, accounts, steps):
 
 def main():
     print("# seed %d" % options.seed)
-    connection, cursor = connect(database="postgres")
-    cursor.execute("DROP DATABASE IF EXISTS %s WITH (FORCE)" % DATABASE)
-    cursor.execute("CREATE DATABASE %s TEMPLATE template0" % DATABASE)
-    connection.close()
+    harness.make_database(DATABASE).close()
     connection, cursor = connect()
-    cursor.execute("CREATE EXTENSION partner_portal")
     cursor.execute("SELECT create_workspace('Partner', 'p@example.com'); SELECT promote_to_partner(1)")
     for w in range(2, WORKSPACES + 1):
         cursor.execute("SELECT register_workspace((SELECT registration_code FROM partner), 'Customer', 'o%d@example.com')" % w)
@@ -247,11 +223,8 @@ def main():
     phase(cursor, "P1", accounts, 1)
     phase(cursor, "P2", accounts, 4)
     connection.close()
-    connection, cursor = connect(database="postgres")
-    cursor.execute("DROP DATABASE %s WITH (FORCE)" % DATABASE)
-    connection.close()
-    print("1..%d" % tests)
-    sys.exit(1 if failures else 0)
+    harness.drop_database(DATABASE)
+    sys.exit(harness.finish())
 
 
 main()

@@ -13,10 +13,6 @@ what npm fetches.
   pooling.py [--clients N] [--rounds N] [--seed N]
 """
 import argparse
-import base64
-import hashlib
-import hmac
-import json
 import os
 import random
 import re
@@ -24,11 +20,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 import psycopg2
+
+from lib import harness
+from lib.harness import skip, verdict
 
 DATABASE = "pp_pooling"
 ROLE = "regress_pool"
@@ -41,68 +39,11 @@ parser.add_argument("--rounds", type=int, default=50)
 parser.add_argument("--seed", type=int, default=int(time.time()))
 options = parser.parse_args()
 
-tests = failures = 0
-
-
-def verdict(good, text, details=()):
-    global tests, failures
-    tests += 1
-    if not good:
-        failures += 1
-    print("%s %d - %s" % ("ok" if good else "not ok", tests, text), flush=True)
-    for line in [] if good else list(details)[:20]:
-        print("    " + str(line))
-
-
-def skip(text):
-    global tests
-    tests += 1
-    print("ok %d - # SKIP %s" % (tests, text), flush=True)
-
-
-def connect(database):
-    connection = psycopg2.connect(dbname=database)
-    connection.autocommit = True
-    return connection
-
-
-def token(account):
-    def part(value):
-        return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
-    text = part(json.dumps({"alg": "HS256"}).encode()) + "." + part(json.dumps({"sub": str(account), "exp": time.time() + 3600}).encode())
-    return text + "." + part(hmac.new(SECRET, text.encode(), hashlib.sha256).digest())
-
-
-def set_key_file(cursor, path):
-    """Names the file of token keys, and waits until every new session has it."""
-    cursor.execute("ALTER SYSTEM SET partner_portal.jwks_file = '%s'" % path if path else "ALTER SYSTEM RESET partner_portal.jwks_file")
-    cursor.execute("SELECT pg_reload_conf()")
-    for _ in range(200):
-        fresh = connect("postgres")
-        check = fresh.cursor()
-        check.execute("LOAD 'partner_portal'; SELECT current_setting('partner_portal.jwks_file')")
-        arrived = check.fetchone()[0] == (path or "")
-        fresh.close()
-        if arrived:
-            return
-        time.sleep(0.05)
-    raise SystemExit("the setting does not arrive")
-
 
 def make_database():
-    control = connect("postgres")
-    cursor = control.cursor()
-    cursor.execute("DROP DATABASE IF EXISTS %s WITH (FORCE)" % DATABASE)
-    cursor.execute("CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'" % DATABASE)
-    cursor.execute("REVOKE TEMPORARY ON DATABASE %s FROM PUBLIC" % DATABASE)
-    cursor.execute("SELECT to_regrole(%s) IS NULL", (ROLE,))
-    if cursor.fetchone()[0]:
-        cursor.execute("CREATE ROLE %s LOGIN" % ROLE)
-    control.close()
-    connection = connect(DATABASE)
+    connection = harness.make_database(DATABASE, ROLE)
     cursor = connection.cursor()
-    cursor.execute("CREATE EXTENSION partner_portal")
-    cursor.execute("SELECT partner_portal.enroll_role(%s, 'application')", (ROLE,))
+    cursor.execute("REVOKE TEMPORARY ON DATABASE %s FROM PUBLIC" % DATABASE)
     # account n owns workspace n, with n % 5 + 1 keys
     cursor.execute("""SELECT count(*) FROM generate_series(1, %s) n,
         LATERAL partner_portal.create_workspace('Company ' || n, 'owner' || n || '@example.com') w""", (options.clients,))
@@ -114,10 +55,7 @@ def make_database():
 
 
 def readme_block(kind):
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "README.md")
-    with open(path) as file:
-        section = re.search(r"^## Behind a pooler\n(.*?)^## ", file.read(), re.M | re.S).group(1)
-    return re.search(r"^```%s\n(.*?)^```" % kind, section, re.M | re.S).group(1)
+    return harness.readme_block("Behind a pooler", kind)
 
 
 def start_pgbouncer(directory):
@@ -152,7 +90,7 @@ class Client(threading.Thread):
         self.account = account
         self.where = dict(host=directory, port=port, dbname="portal", user=ROLE)
         self.random = random.Random("%d %d" % (options.seed, account))
-        self.token = token(account)
+        self.token = harness.token(SECRET, account)
         self.wrong = []
         self.refused = {}
         self.served = {}
@@ -286,7 +224,7 @@ class Client(threading.Thread):
 
 
 def run_example(text, directory, command, port):
-    environment = dict(os.environ, TOKEN=token(7), DATABASE_URL="postgresql://%s@127.0.0.1:%d/portal" % (ROLE, port))
+    environment = dict(os.environ, TOKEN=harness.token(SECRET, 7), DATABASE_URL="postgresql://%s@127.0.0.1:%d/portal" % (ROLE, port))
     for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE"):
         environment.pop(name, None)
     return subprocess.run(command, input=text, text=True, capture_output=True, cwd=directory, env=environment, timeout=120)
@@ -313,49 +251,41 @@ def examples(directory, port):
 def main():
     superuser = make_database()
     cursor = superuser.cursor()
-    directory = tempfile.mkdtemp()
-    os.chmod(directory, 0o755)
-    path = os.path.join(directory, "jwks.json")
-    with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-        json.dump({"keys": [{"kty": "oct", "alg": "HS256", "k": base64.urlsafe_b64encode(SECRET).rstrip(b"=").decode()}]}, file)
     pgbouncer = None
-    try:
-        set_key_file(cursor, path)
-        pgbouncer, port = start_pgbouncer(directory)
-        clients = [Client(n, directory, port) for n in range(1, options.clients + 1)]
-        start = time.monotonic()
-        for client in clients:
-            client.start()
-        for client in clients:
-            client.join()
-        seconds = time.monotonic() - start
-        wrong = [line for client in clients for line in client.wrong]
-        transactions = sum(client.transactions for client in clients)
-        verdict(not wrong, "%d clients, %d transactions in %.0f s (seed %d): identities never mixed"
-                % (len(clients), transactions, seconds, options.seed), wrong)
-        served = {}
-        for client in clients:
-            for pid in client.served:
-                served.setdefault(pid, set()).add(client.account)
-        verdict(0 < len(served) <= POOL_SIZE and min(map(len, served.values())) > 1, "on %d connections, each of which served %d to %d accounts"
-                % (len(served), min(map(len, served.values()), default=0), max(map(len, served.values()), default=0)))
-        refused = {state: sum(client.refused.get(state, 0) for client in clients) for state in ("25001", "42501")}
-        verdict(all(refused.values()), "holdable cursors refused %d times, temporary tables %d times" % (refused["25001"], refused["42501"]))
-        executed = sum(client.executed for client in clients)
-        verdict(executed > 0, "%d executions of what another client had prepared" % executed)
-        cursor.execute("SELECT count(*) FROM partner_portal.security_key WHERE label <> 'of account ' || workspace_id")
-        verdict(cursor.fetchone()[0] == 0, "nobody changed another's key")
-        examples(directory, port)
-    finally:
-        if pgbouncer is not None:
-            pgbouncer.terminate()
-            pgbouncer.wait()
-        set_key_file(cursor, None)
-        shutil.rmtree(directory)
-        superuser.close()
-    connect("postgres").cursor().execute("DROP DATABASE %s WITH (FORCE)" % DATABASE)
-    print("1..%d" % tests)
-    sys.exit(failures > 0)
+    with harness.signing(cursor, SECRET) as directory:
+        try:
+            pgbouncer, port = start_pgbouncer(directory)
+            clients = [Client(n, directory, port) for n in range(1, options.clients + 1)]
+            start = time.monotonic()
+            for client in clients:
+                client.start()
+            for client in clients:
+                client.join()
+            seconds = time.monotonic() - start
+            wrong = [line for client in clients for line in client.wrong]
+            transactions = sum(client.transactions for client in clients)
+            verdict(not wrong, "%d clients, %d transactions in %.0f s (seed %d): identities never mixed"
+                    % (len(clients), transactions, seconds, options.seed), wrong)
+            served = {}
+            for client in clients:
+                for pid in client.served:
+                    served.setdefault(pid, set()).add(client.account)
+            verdict(0 < len(served) <= POOL_SIZE and min(map(len, served.values())) > 1, "on %d connections, each of which served %d to %d accounts"
+                    % (len(served), min(map(len, served.values()), default=0), max(map(len, served.values()), default=0)))
+            refused = {state: sum(client.refused.get(state, 0) for client in clients) for state in ("25001", "42501")}
+            verdict(all(refused.values()), "holdable cursors refused %d times, temporary tables %d times" % (refused["25001"], refused["42501"]))
+            executed = sum(client.executed for client in clients)
+            verdict(executed > 0, "%d executions of what another client had prepared" % executed)
+            cursor.execute("SELECT count(*) FROM partner_portal.security_key WHERE label <> 'of account ' || workspace_id")
+            verdict(cursor.fetchone()[0] == 0, "nobody changed another's key")
+            examples(directory, port)
+        finally:
+            if pgbouncer is not None:
+                pgbouncer.terminate()
+                pgbouncer.wait()
+    superuser.close()
+    harness.drop_database(DATABASE)
+    sys.exit(harness.finish())
 
 
 main()

@@ -17,7 +17,8 @@ from decimal import Decimal
 from fractions import Fraction
 from zoneinfo import ZoneInfo
 
-import psycopg2
+
+from lib import harness
 
 SEEDS = [int(s) for s in os.environ.get('PP_SEEDS', '1,20260228,745').split(',')]
 CASES = int(os.environ.get('PP_CASES', '60'))
@@ -197,17 +198,11 @@ def one_case(db, rnd, workspace, problems):
 
 
 def main():
-    admin = psycopg2.connect(dbname='postgres')
-    admin.autocommit = True
-    control = admin.cursor()
-    control.execute(f'DROP DATABASE IF EXISTS {DATABASE}')
-    control.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8'")
     problems = []
-    connection = psycopg2.connect(dbname=DATABASE)
+    connection = harness.make_database(DATABASE)
     try:
-        connection.autocommit = True
         db = connection.cursor()
-        db.execute("SET timezone = 'UTC'; CREATE EXTENSION partner_portal")
+        db.execute("SET timezone = 'UTC'")
         workspace = 0
         for seed in SEEDS:
             rnd = random.Random(seed)
@@ -215,15 +210,11 @@ def main():
             for _ in range(CASES):
                 workspace += 1
                 one_case(db, rnd, workspace, problems)
-            print(('ok' if len(problems) == before else 'not ok') + f' - seed {seed}: {CASES} histories')
+            harness.verdict(len(problems) == before, f'seed {seed}: {CASES} histories', problems[before:])
     finally:
         connection.close()
-        control.execute(f'DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)')
-        admin.close()
-    for problem in problems[:5]:
-        print('# ' + problem.replace('\n', '\n# '))
-    print(f'1..{len(SEEDS)}')
-    return 1 if problems else 0
+        harness.drop_database(DATABASE)
+    return harness.finish()
 
 
 if __name__ == '__main__':
