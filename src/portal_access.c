@@ -17,13 +17,11 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/stratnum.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -50,53 +48,21 @@ PG_FUNCTION_INFO_V1(partner_portal_portal_folders);
 PG_FUNCTION_INFO_V1(partner_portal_attribute);
 
 /*
- * value_of returns a column of a row by name.
- */
-static Datum
-value_of(HeapTuple row, Relation relation, const char *name, bool *isnull)
-{
-	AttrNumber	number = get_attnum(RelationGetRelid(relation), name);
-
-	if (number == InvalidAttrNumber)
-		elog(ERROR, "column \"%s\" of relation \"%s\" does not exist",
-			 name, RelationGetRelationName(relation));
-	return heap_getattr(row, number, RelationGetDescr(relation), isnull);
-}
-
-/*
- * scan_by reads the rows of a table with an id in a bigint column by an index,
- * as of the latest commit.
- */
-static SysScanDesc
-scan_by(Relation relation, const char *index, const char *column, int64 id)
-{
-	ScanKeyData key;
-
-	ScanKeyInit(&key, get_attnum(RelationGetRelid(relation), column),
-				BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	return systable_beginscan(relation,
-							  get_relname_relid(index, RelationGetNamespace(relation)),
-							  true, NULL, 1, &key);
-}
-
-/*
  * pp_read_portal_users reads the portals that an account is a user of into the
  * current memory context.
  */
 void
 pp_read_portal_users(Oid schema, PpAccess *access)
 {
-	Oid			table = get_relname_relid("portal_account", schema);
-	Relation	relation;
+	Relation	relation = pp_open_ours(schema, "portal_account");
 	SysScanDesc scan;
 	HeapTuple	row;
 	int			room = 2;
 
-	if (!OidIsValid(table))
+	if (relation == NULL)
 		return;
-	relation = table_open(table, AccessShareLock);
 	access->portals = palloc(room * sizeof(PpPortalUser));
-	scan = scan_by(relation, "portal_account_account_id", "account_id", access->account_id);
+	scan = pp_scan_by_id(relation, "portal_account_account_id", "account_id", access->account_id);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
 		PpPortalUser *user;
@@ -108,11 +74,10 @@ pp_read_portal_users(Oid schema, PpAccess *access)
 			access->portals = repalloc(access->portals, room * sizeof(PpPortalUser));
 		}
 		user = &access->portals[access->n_portals++];
-		user->workspace_id = DatumGetInt64(value_of(row, relation, "workspace_id", &isnull));
-		user->portal_id = DatumGetInt64(value_of(row, relation, "portal_id", &isnull));
-		user->edits = strcmp(TextDatumGetCString(value_of(row, relation, "role", &isnull)),
-							 "editor") == 0;
-		user->attributes = DatumGetJsonbPCopy(value_of(row, relation, "attributes", &isnull));
+		user->workspace_id = pp_row_id(row, relation, "workspace_id");
+		user->portal_id = pp_row_id(row, relation, "portal_id");
+		user->edits = pp_row_text_is(row, relation, "role", "editor");
+		user->attributes = DatumGetJsonbPCopy(pp_row_column(row, relation, "attributes", &isnull));
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
@@ -205,19 +170,17 @@ collect(Oid schema, int64 group_id, bool to_edit, SharedFolders *folders)
 	seen = hash_create("partner_portal folders", 64, &control,
 					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	folders->ids = palloc(room * sizeof(Datum));
-	scan = scan_by(share, "folder_share_group_id", "group_id", group_id);
+	scan = pp_scan_by_id(share, "folder_share_group_id", "group_id", group_id);
 	while (HeapTupleIsValid(row = systable_getnext(scan)))
-		if (!to_edit || DatumGetBool(value_of(row, share, "may_edit", &isnull)))
-			add_folder(folders, &room, seen,
-					   DatumGetInt64(value_of(row, share, "folder_id", &isnull)));
+		if (!to_edit || DatumGetBool(pp_row_column(row, share, "may_edit", &isnull)))
+			add_folder(folders, &room, seen, pp_row_id(row, share, "folder_id"));
 	systable_endscan(scan);
 	/* the list grows while it is walked */
 	for (int i = 0; i < folders->n; i++)
 	{
-		scan = scan_by(folder, "folder_parent_id", "parent_id", DatumGetInt64(folders->ids[i]));
+		scan = pp_scan_by_id(folder, "folder_parent_id", "parent_id", DatumGetInt64(folders->ids[i]));
 		while (HeapTupleIsValid(row = systable_getnext(scan)))
-			add_folder(folders, &room, seen,
-					   DatumGetInt64(value_of(row, folder, "folder_id", &isnull)));
+			add_folder(folders, &room, seen, pp_row_id(row, folder, "folder_id"));
 		systable_endscan(scan);
 	}
 	hash_destroy(seen);
