@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # packages: python3-psycopg2
-"""graphql.py: README.md's GraphQL server, asked over HTTP by two partners, by nobody, and with a bad token.
+"""graphql.py: doc/connecting.md's GraphQL server, asked over HTTP by two partners, by nobody, and with a bad token.
 
 It needs node and npm, and what npm fetches; without them it is skipped.
 """
@@ -41,9 +41,9 @@ def make_database():
 
 
 def start_server(directory):
-    """README.md's server on a port that is free, and that port."""
+    """doc/connecting.md's server on a port that is free, and that port."""
     with open(os.path.join(directory, "server.js"), "w") as file:
-        file.write(harness.readme_block("GraphQL over the schema", "js"))
+        file.write(harness.page_block("doc/connecting.md", "GraphQL over the schema", "js"))
     environment = dict(os.environ, PGHOST=os.environ.get("PGHOST", "/var/run/postgresql"), PGUSER=ROLE, PGDATABASE=DATABASE, PORT="0")
     environment.pop("DATABASE_URL", None)
     server = subprocess.Popen(["node", "server.js"], cwd=directory, env=environment, stdout=subprocess.PIPE, text=True)
@@ -124,11 +124,11 @@ def main():
     with harness.signing(cursor, SECRET) as directory:
         missing = fetch(directory)
         if missing:
-            skip("README.md's GraphQL server: " + missing)
+            skip("doc/connecting.md's GraphQL server: " + missing)
         else:
             try:
                 server, port = start_server(directory)
-                verdict(port is not None, "README.md's GraphQL server listens")
+                verdict(port is not None, "doc/connecting.md's GraphQL server listens")
                 if port is not None:
                     ask_all(port, cursor)
             finally:

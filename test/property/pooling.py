@@ -2,12 +2,12 @@
 # packages: python3-psycopg2 pgbouncer
 """pooling.py: 200 clients, each of an account of its own, on 10 connections of PgBouncer in transaction mode.
 
-PgBouncer runs with the configuration that README.md shows.  Each client signs in by token in each transaction, and must
+PgBouncer runs with the configuration that doc/connecting.md shows.  Each client signs in by token in each transaction, and must
 see its own workspace and nothing else, whoever had the connection before and however that ended: committed, rolled back,
 failed, with a holdable cursor or a temporary table tried, or with a prepared statement left behind, which the next client
 executes.  Between transactions, and in those that do not sign in, there is nobody and nothing.
 
-Then the README's examples for psql and node-postgres run through the same PgBouncer; the latter needs node and npm, and
+Then the page's examples for psql and node-postgres run through the same PgBouncer; the latter needs node and npm, and
 what npm fetches.
 
   pooling.py [--clients N] [--rounds N] [--seed N]
@@ -54,17 +54,17 @@ def make_database():
     return connection
 
 
-def readme_block(kind):
-    return harness.readme_block("Behind a pooler", kind)
+def page_block(kind):
+    return harness.page_block("doc/connecting.md", "Behind a pooler", kind)
 
 
 def start_pgbouncer(directory):
-    """PgBouncer as the README has it, but for its places and for how it knows people."""
+    """PgBouncer as doc/connecting.md has it, but for its places and for how it knows people."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     host = os.environ.get("PGHOST", "/var/run/postgresql")
-    text = readme_block("ini")
+    text = page_block("ini")
     text = re.sub(r"^portal = .*", "portal = host=%s port=%s dbname=%s user=%s" % (host, os.environ.get("PGPORT", "5432"), DATABASE, ROLE), text, flags=re.M)
     text = re.sub(r"^auth_type = .*", "auth_type = any", text, flags=re.M)
     text = re.sub(r"^auth_file = .*\n", "", text, flags=re.M)
@@ -231,20 +231,20 @@ def run_example(text, directory, command, port):
 
 
 def examples(directory, port):
-    done = run_example(readme_block("sh"), directory, ["bash", "-eu"], port)
-    verdict(done.returncode == 0 and "Company 7" in done.stdout and "(1 row)" in done.stdout, "README.md's example for psql prints its one workspace",
+    done = run_example(page_block("sh"), directory, ["bash", "-eu"], port)
+    verdict(done.returncode == 0 and "Company 7" in done.stdout and "(1 row)" in done.stdout, "doc/connecting.md's example for psql prints its one workspace",
             (done.stdout + done.stderr).splitlines())
     if not shutil.which("node") or not shutil.which("npm"):
-        skip("README.md's example for node-postgres: there is no node here")
+        skip("doc/connecting.md's example for node-postgres: there is no node here")
         return
     done = run_example("", directory, ["npm", "install", "--no-audit", "--no-fund", "--prefix", directory, "--cache", directory + "/cache", "pg@8"], port)
     if done.returncode != 0:
-        skip("README.md's example for node-postgres: npm cannot fetch pg: " + (done.stderr.splitlines() or ["?"])[-1])
+        skip("doc/connecting.md's example for node-postgres: npm cannot fetch pg: " + (done.stderr.splitlines() or ["?"])[-1])
         return
     with open(os.path.join(directory, "example.js"), "w") as file:
-        file.write(readme_block("js"))
+        file.write(page_block("js"))
     done = run_example("", directory, ["node", "example.js"], port)
-    verdict(done.returncode == 0 and done.stdout == "Company 7\n", "README.md's example for node-postgres prints its one workspace",
+    verdict(done.returncode == 0 and done.stdout == "Company 7\n", "doc/connecting.md's example for node-postgres prints its one workspace",
             (done.stdout + done.stderr).splitlines())
 
 

@@ -1,4 +1,4 @@
-"""harness.py: what the property tests share: verdicts, a database of their own, tokens, and the README's examples."""
+"""harness.py: what the property tests share: verdicts, a database of their own, tokens, and the pages' examples."""
 import base64
 import contextlib
 import hashlib
@@ -131,8 +131,8 @@ def set_key_file(cursor, path):
     raise SystemExit("the setting does not arrive")
 
 
-def readme_block(title, kind):
-    """The first block of that kind in the README's section of that title."""
-    with open(os.path.join(TOP, "README.md")) as file:
-        section = re.search(r"^## %s\n(.*?)^## " % re.escape(title), file.read(), re.M | re.S).group(1)
+def page_block(page, title, kind):
+    """The first block of that kind in a page's section of that title."""
+    with open(os.path.join(TOP, page)) as file:
+        section = re.search(r"^## %s\n(.*?)(?:^## |\Z)" % re.escape(title), file.read(), re.M | re.S).group(1)
     return re.search(r"^```%s\n(.*?)^```" % kind, section, re.M | re.S).group(1)
