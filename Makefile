@@ -130,6 +130,7 @@ REGRESS = \
 	mail_format \
 	job \
 	notice \
+	cause \
 	webhook \
 	outbox \
 	delivery_address \

@@ -90,20 +90,28 @@ END;
 COMMENT ON FUNCTION partner_portal.people_in_charge(bigint, text[]) IS 'Addresses of the people of a workspace with one of these roles, the first of them first; internal.';
 REVOKE ALL ON FUNCTION partner_portal.people_in_charge(bigint, text[]) FROM PUBLIC;
 
-CREATE FUNCTION partner_portal.mail_about_grant(about partner_portal.access_grant, kind text, occasion text, to_workspace bigint, sentences text[]) RETURNS void
+CREATE FUNCTION partner_portal.grant_link(grant_id bigint) RETURNS text
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT rtrim(current_setting('partner_portal.link_base_url'), '/') || '/grants/' || grant_id;
+END;
+COMMENT ON FUNCTION partner_portal.grant_link(bigint) IS 'Where a mail about a grant points: <partner_portal.link_base_url>/grants/<grant_id>. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.grant_link(bigint) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.mail_about_grant(about partner_portal.access_grant, kind text, occasion text, to_workspace bigint,
+	english partner_portal.mail_content, german partner_portal.mail_content) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM partner_portal.enqueue_mail((about).workspace_id, mail_about_grant.kind, format('%s:%s:%s:%s', (about).grant_id, occasion, to_workspace, r.n), r.email,
-		(SELECT a.locale FROM partner_portal.account a WHERE lower(a.email COLLATE "C") = lower(r.email COLLATE "C")),
-		partner_portal.simple_mail(rtrim(sentences[1], '.'), sentences,
-			rtrim(current_setting('partner_portal.link_base_url'), '/') || '/grants/' || (about).grant_id, 'Look at the access', NULL))
-	FROM unnest(partner_portal.people_in_charge(to_workspace, '{owner}')) WITH ORDINALITY AS r (email, n)
-	WHERE r.n <= 20;
+		r.locale, CASE WHEN partner_portal.mail_is_german(r.locale) THEN german ELSE english END)
+	FROM (SELECT u.email, u.n, (SELECT a.locale FROM partner_portal.account a WHERE lower(a.email COLLATE "C") = lower(u.email COLLATE "C")) AS locale
+		FROM unnest(partner_portal.people_in_charge(to_workspace, '{owner}')) WITH ORDINALITY AS u (email, n)
+		WHERE u.n <= 20) r;
 END
 $$;
-COMMENT ON FUNCTION partner_portal.mail_about_grant(partner_portal.access_grant, text, text, bigint, text[]) IS
-'Owes the owners of one side a mail about a grant, once per occasion; internal.';
-REVOKE ALL ON FUNCTION partner_portal.mail_about_grant(partner_portal.access_grant, text, text, bigint, text[]) FROM PUBLIC;
+COMMENT ON FUNCTION partner_portal.mail_about_grant(partner_portal.access_grant, text, text, bigint, partner_portal.mail_content, partner_portal.mail_content) IS
+'Owes the owners of one side a mail about a grant, each in their language, once per occasion; internal.';
+REVOKE ALL ON FUNCTION partner_portal.mail_about_grant(partner_portal.access_grant, text, text, bigint, partner_portal.mail_content, partner_portal.mail_content) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.send_offer(offered partner_portal.access_grant) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -229,8 +237,8 @@ BEGIN
 	END IF;
 	SELECT w.company_name INTO partner_name FROM partner_portal.workspace w WHERE w.workspace_id = asking.partner_id;
 	PERFORM partner_portal.mail_about_grant(requested, 'access_request', 'requested', requested.workspace_id,
-		ARRAY[format('%s asks you for access.', partner_name)] || coalesce(ARRAY['It writes: ' || message], '{}')
-		|| ARRAY['You may grant what it asks for, or something else, or refuse.']);
+		partner_portal.mail_access_request('en', partner_name, message, partner_portal.grant_link(requested.grant_id)),
+		partner_portal.mail_access_request('de', partner_name, message, partner_portal.grant_link(requested.grant_id)));
 	RETURN requested;
 END
 $$;
@@ -265,6 +273,8 @@ CREATE FUNCTION partner_portal.start_grant(starting partner_portal.access_grant)
 DECLARE
 	started partner_portal.access_grant;
 	former partner_portal.access_grant;
+	payer partner_portal.access_grant;
+	customer text;
 	at timestamptz := clock_timestamp();
 BEGIN
 	SELECT g.* INTO former FROM partner_portal.access_grant g
@@ -279,7 +289,14 @@ BEGIN
 	END IF;
 	IF (starting).wallet THEN
 		UPDATE partner_portal.access_grant g SET wallet_until = greatest(g.wallet_since, least(at, g.expires_at))
-		WHERE g.workspace_id = (starting).workspace_id AND g.wallet_since IS NOT NULL AND g.wallet_until IS NULL;
+		WHERE g.workspace_id = (starting).workspace_id AND g.wallet_since IS NOT NULL AND g.wallet_until IS NULL
+		RETURNING g.* INTO payer;
+		IF payer.partner_id <> (starting).partner_id AND coalesce(payer.expires_at > at, true) THEN
+			SELECT w.company_name INTO customer FROM partner_portal.workspace w WHERE w.workspace_id = payer.workspace_id;
+			PERFORM partner_portal.mail_about_grant(payer, 'wallet_moved', (starting).grant_id::text, payer.partner_id,
+				partner_portal.mail_wallet_moved('en', customer, partner_portal.grant_link(payer.grant_id)),
+				partner_portal.mail_wallet_moved('de', customer, partner_portal.grant_link(payer.grant_id)));
+		END IF;
 	END IF;
 	UPDATE partner_portal.access_grant g
 	SET state = 'active', accepted_at = at, accepted_by = partner_portal.current_account_id(), wallet_since = CASE WHEN g.wallet THEN at END
@@ -298,7 +315,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.start_grant(partner_portal.access_grant) IS
-'Makes an open grant active in place of the partner''s former one; the wallet moves to it; owners and administrators of the partner who were members or guests of the workspace become so by the grant, and end with it. Internal.';
+'Makes an open grant active in place of the partner''s former one; the wallet moves to it, and a partner that held it is told so by mail; owners and administrators of the partner who were members or guests of the workspace become so by the grant, and end with it. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.start_grant(partner_portal.access_grant) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.close_offer(closing partner_portal.access_grant, new_state text, account_id bigint) RETURNS void
@@ -592,16 +609,20 @@ BEGIN
 		ORDER BY g.workspace_id, g.grant_id
 	LOOP
 		PERFORM partner_portal.mail_about_grant(due.about, 'access_expiry', format('%s-%s', extract(epoch FROM (due.about).expires_at)::bigint, due.days), side.id,
-			ARRAY[format('The access of %s to %s ends on %s UTC.', due.partner, due.customer, to_char((due.about).expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')),
-				'The owner of the workspace can extend it.'])
-		FROM unnest(ARRAY[(due.about).workspace_id, (due.about).partner_id]) side (id);
+			partner_portal.mail_grant_expiry('en', due.customer, due.partner, side.expires_on, side.days, side.link),
+			partner_portal.mail_grant_expiry('de', due.customer, due.partner, side.expires_on, side.days, side.link))
+		FROM (SELECT w.workspace_id AS id, ((due.about).expires_at AT TIME ZONE w.time_zone)::date AS expires_on,
+				((due.about).expires_at AT TIME ZONE w.time_zone)::date - (as_of AT TIME ZONE w.time_zone)::date AS days,
+				partner_portal.grant_link((due.about).grant_id) AS link
+			FROM partner_portal.workspace w
+			WHERE w.workspace_id IN ((due.about).workspace_id, (due.about).partner_id)) side;
 		noticed := noticed + 1;
 	END LOOP;
 	RETURN noticed;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.notify_expiring_access(timestamptz) IS
-'Owes both sides'' owners a mail 30, 7 and 1 days before access expires, each once. Returns how many grants expire within the days that a notice is owed for. Operator only (42501).';
+'Owes both sides'' owners a mail 30, 7 and 1 days before access expires, each once; what was missed meanwhile is not made up for, and the mail tells the days that are left. Returns how many grants expire within the days that a notice is owed for. Operator only (42501).';
 REVOKE ALL ON FUNCTION partner_portal.notify_expiring_access(timestamptz) FROM PUBLIC;
 
 -- Runs as its owner, since each side sees the other's name; every arm is filtered by the identity's own readers. Who is merely asked

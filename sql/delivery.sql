@@ -127,7 +127,8 @@ BEGIN
 	-- An endpoint that says it is gone, or that failed for five days on end, gets no more until it is resumed.
 	IF queued.destination <> 0 AND (outcome = 'gone' OR EXISTS (SELECT FROM partner_portal.delivery_destination t
 			WHERE t.destination = queued.destination AND t.failing_since < clock_timestamp() - interval '5 days')) THEN
-		PERFORM partner_portal.set_endpoint_state(e, 'disabled', CASE outcome WHEN 'gone' THEN 'it answered 410 Gone' ELSE 'it failed for five days' END)
+		PERFORM partner_portal.set_endpoint_state(e, 'disabled', CASE outcome WHEN 'gone' THEN 'it answered 410 Gone' ELSE 'it failed for five days' END),
+			partner_portal.notify_endpoint_disabled(e, outcome = 'gone')
 		FROM partner_portal.webhook_endpoint e
 		WHERE e.workspace_id = record_failure.workspace_id AND e.endpoint_id = queued.destination AND e.state = 'active';
 	END IF;
@@ -209,6 +210,37 @@ COMMENT ON FUNCTION partner_portal.resend_notification(bigint) IS
 'Sends a message again that is delivered, refused, dead or cancelled, with the same message id. Needs manage_settings. PP005 if it is pending, has expired, or carried a token.';
 REVOKE ALL ON FUNCTION partner_portal.resend_notification(bigint) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.replay_webhook_events(endpoint_id bigint, since timestamptz, until timestamptz DEFAULT now(), failed_only boolean DEFAULT false) RETURNS bigint
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	endpoint partner_portal.webhook_endpoint := partner_portal.authorized_endpoint(endpoint_id);
+	replayed bigint;
+BEGIN
+	IF since IS NULL OR until IS NULL OR failed_only IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'since, until and failed_only must not be null';
+	END IF;
+	IF since >= until THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'since must be before until';
+	END IF;
+	WITH again AS (
+		UPDATE partner_portal.notification n SET state = 'pending', attempts = 0, next_attempt_at = now(), finished_at = NULL
+		WHERE n.workspace_id = endpoint.workspace_id AND n.endpoint_id = endpoint.endpoint_id
+			AND n.occurred_at >= since AND n.occurred_at < until
+			AND n.state IN ('refused', 'dead', CASE WHEN NOT failed_only THEN 'delivered' END)
+		RETURNING n.workspace_id, n.notification_id
+	), queued AS (
+		INSERT INTO partner_portal.delivery_queue AS q (workspace_id, notification_id, destination)
+		SELECT a.workspace_id, a.notification_id, endpoint.endpoint_id FROM again a
+		RETURNING q.notification_id
+	)
+	SELECT count(*) INTO replayed FROM queued;
+	RETURN replayed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz, timestamptz, boolean) IS
+'Sends an endpoint again, with the same message ids, the events that occurred since an instant and before until: delivered, refused and dead ones, or only those that failed; pending ones come anyway, and delivered ones are kept for 90 days. Returns how many. Needs manage_settings. 42501; P0002; 22004; 22023 since is not before until.';
+REVOKE ALL ON FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz, timestamptz, boolean) FROM PUBLIC;
+
 CREATE VIEW partner_portal.delivery_status WITH (security_invoker, security_barrier) AS
 	SELECT notification_id, workspace_id, kind, CASE WHEN endpoint_id IS NULL THEN 'mail' ELSE 'webhook' END AS channel, endpoint_id,
 		message_id, state, attempts, occurred_at, expires_at, next_attempt_at, finished_at, last_code, last_error
@@ -220,4 +252,5 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'SELECT', 'TABLE partner_portal.delivery_status'),
 	('application', 'SELECT', 'TABLE partner_portal.delivery_attempt'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.resend_notification(bigint)'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz, timestamptz, boolean)'),
 	('operator', 'EXECUTE', 'PROCEDURE partner_portal.deliver_notifications(integer)');

@@ -136,21 +136,6 @@ END;
 COMMENT ON FUNCTION partner_portal.html_of(text) IS 'A text as it may stand in HTML, in attributes too.';
 REVOKE ALL ON FUNCTION partner_portal.html_of(text) FROM PUBLIC;
 
-CREATE FUNCTION partner_portal.simple_mail(subject text, sentences text[], link text, link_text text, closing text) RETURNS partner_portal.mail_content
-	LANGUAGE sql IMMUTABLE
-BEGIN ATOMIC
-	SELECT ROW(subject,
-		array_to_string(sentences, E'\n\n') || coalesce(E'\n\n' || link, '') || coalesce(E'\n\n' || closing, '') || E'\n',
-		'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>' || partner_portal.html_of(subject)
-			|| '</title></head><body style="font-family:sans-serif;color:#1a1a1a;background:#ffffff">'
-			|| (SELECT string_agg('<p>' || partner_portal.html_of(s) || '</p>', '' ORDER BY n) FROM unnest(sentences) WITH ORDINALITY AS t (s, n))
-			|| coalesce('<p><a href="' || partner_portal.html_of(link) || '">' || partner_portal.html_of(coalesce(link_text, link)) || '</a></p>', '')
-			|| coalesce('<p>' || partner_portal.html_of(closing) || '</p>', '') || '</body></html>')::partner_portal.mail_content;
-END;
-COMMENT ON FUNCTION partner_portal.simple_mail(text, text[], text, text, text) IS
-'A mail of a few sentences and a link (link_text is shown for it in HTML), as text and as HTML with everything escaped; link and closing may be NULL. Internal.';
-REVOKE ALL ON FUNCTION partner_portal.simple_mail(text, text[], text, text, text) FROM PUBLIC;
-
 CREATE FUNCTION partner_portal.invitation_purpose(invitation partner_portal.invitation) RETURNS text
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -186,18 +171,19 @@ CREATE FUNCTION partner_portal.send_invitation(invitation partner_portal.invitat
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	sent partner_portal.invitation := invitation;
-	purpose text := partner_portal.invitation_purpose(invitation);
+	inviter text := (SELECT w.company_name FROM partner_portal.workspace w WHERE w.workspace_id = (invitation).workspace_id);
+	-- who is not known yet is written to in the language of who invites
+	inviters_locale text := (SELECT a.locale FROM partner_portal.account a
+		WHERE a.account_id = coalesce((invitation).invited_by, (SELECT m.account_id FROM partner_portal.member m
+			WHERE m.workspace_id = (invitation).workspace_id AND m.role = 'owner' AND m.accepted_at IS NOT NULL ORDER BY m.accepted_at, m.account_id LIMIT 1)));
 	link text := rtrim(current_setting('partner_portal.link_base_url'), '/') || '/invitation/' || token;
 BEGIN
 	PERFORM partner_portal.enqueue_mail((invitation).workspace_id, 'invitation',
-		format('%s:%s:%s', (invitation).invitation_id, (invitation).sendings, r.n), r.email,
-		(SELECT a.locale FROM partner_portal.account a WHERE lower(a.email COLLATE "C") = lower(r.email COLLATE "C")),
-		partner_portal.simple_mail(purpose,
-			ARRAY[purpose || '.', 'Follow this link to look at the invitation, and to accept or refuse it:'], link, 'Look at the invitation',
-			format('It can be used once, until %s UTC. If you did not expect it, do nothing.',
-				to_char((invitation).expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))),
-		token, (invitation).expires_at)
-	FROM unnest(coalesce(recipients[:20], ARRAY[(invitation).email])) WITH ORDINALITY AS r (email, n);
+		format('%s:%s:%s', (invitation).invitation_id, (invitation).sendings, r.n), r.email, r.locale,
+		partner_portal.mail_invitation(r.locale, invitation, inviter, link), token, (invitation).expires_at)
+	FROM (SELECT u.email, u.n, coalesce((SELECT a.locale FROM partner_portal.account a WHERE lower(a.email COLLATE "C") = lower(u.email COLLATE "C")),
+				inviters_locale, 'en') AS locale
+		FROM unnest(coalesce(recipients[:20], ARRAY[(invitation).email])) WITH ORDINALITY AS u (email, n)) r;
 	sent.token_hash := NULL;
 	IF partner_portal.is_trusted() THEN
 		sent.token := token;

@@ -1,4 +1,4 @@
--- mail_template.sql: the mails that are not invitations, in English and German, as text and as HTML for mail clients:
+-- mail_template.sql: what mails say, in English and German, as text and as HTML for mail clients:
 -- tables and inline styles only, no script, no picture; every value escaped.
 
 CREATE FUNCTION partner_portal.mail_is_german(locale text) RETURNS boolean
@@ -78,15 +78,57 @@ END;
 COMMENT ON FUNCTION partner_portal.mail_new_keys(text, text, date, text[], text[], text[]) IS 'The daily list of keys added to a workspace.';
 REVOKE ALL ON FUNCTION partner_portal.mail_new_keys(text, text, date, text[], text[], text[]) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.mail_letter(locale text, title text, sentences text[], link text DEFAULT NULL, link_text text DEFAULT NULL, closing text DEFAULT NULL) RETURNS partner_portal.mail_content
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT ROW(title, array_to_string(sentences, E'\n\n') || coalesce(E'\n\n' || link, '') || coalesce(E'\n\n' || closing, '') || E'\n',
+		partner_portal.mail_page(locale, title, (SELECT string_agg('<p>' || partner_portal.html_of(s) || '</p>', '' ORDER BY n)
+				FROM unnest(sentences) WITH ORDINALITY AS t (s, n))
+			|| coalesce('<p style="margin:20px 0"><a href="' || partner_portal.html_of(link)
+				|| '" style="display:inline-block;padding:10px 18px;background:#0b5cad;color:#ffffff;text-decoration:none;font-weight:bold">'
+				|| partner_portal.html_of(coalesce(link_text, link)) || '</a></p>', '')
+			|| coalesce('<p style="font-size:13px;color:#4a5562">' || partner_portal.html_of(closing) || '</p>', '')))::partner_portal.mail_content;
+END;
+COMMENT ON FUNCTION partner_portal.mail_letter(text, text, text[], text, text, text) IS
+'A mail of a title and a few sentences; with a link, shown as link_text in HTML, and a closing in small print, unless they are NULL.';
+REVOKE ALL ON FUNCTION partner_portal.mail_letter(text, text, text[], text, text, text) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.mail_notice(locale text, title text, sentences text[]) RETURNS partner_portal.mail_content
 	LANGUAGE sql IMMUTABLE
 BEGIN ATOMIC
-	SELECT ROW(title, array_to_string(sentences, E'\n\n') || E'\n',
-		partner_portal.mail_page(locale, title, (SELECT string_agg('<p>' || partner_portal.html_of(s) || '</p>', '' ORDER BY n)
-			FROM unnest(sentences) WITH ORDINALITY AS t (s, n))))::partner_portal.mail_content;
+	SELECT partner_portal.mail_letter(locale, title, sentences);
 END;
 COMMENT ON FUNCTION partner_portal.mail_notice(text, text, text[]) IS 'A mail of a title and a few sentences.';
 REVOKE ALL ON FUNCTION partner_portal.mail_notice(text, text, text[]) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.mail_invitation(locale text, invitation partner_portal.invitation, inviter text, link text) RETURNS partner_portal.mail_content
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT CASE WHEN partner_portal.mail_is_german(locale) THEN
+		partner_portal.mail_letter(locale, w.german,
+			ARRAY[w.german || '.', 'Über diesen Link sehen Sie die Einladung an und nehmen sie an oder lehnen sie ab:'], link, 'Einladung ansehen',
+			format('Sie gilt einmal und bis zum %s UTC. Wenn Sie sie nicht erwartet haben, brauchen Sie nichts zu tun.',
+				to_char((invitation).expires_at AT TIME ZONE 'UTC', 'DD.MM.YYYY HH24:MI')))
+		ELSE
+		partner_portal.mail_letter(locale, w.english,
+			ARRAY[w.english || '.', 'Follow this link to look at the invitation, and to accept or refuse it:'], link, 'Look at the invitation',
+			format('It can be used once, until %s UTC. If you did not expect it, do nothing.',
+				to_char((invitation).expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))) END
+	FROM (SELECT partner_portal.invitation_purpose(invitation) AS english,
+			CASE (invitation).kind
+				WHEN 'partner' THEN format('Sie sind eingeladen, als %s Partner zu werden', (invitation).company_name)
+				WHEN 'customer' THEN CASE WHEN (invitation).details ? 'confirm' THEN format('Bestätigen Sie die Anmeldung von %s bei %s', (invitation).company_name, inviter)
+					WHEN (invitation).company_name IS NULL THEN format('%s lädt Sie ein, Kunde zu werden', inviter)
+					ELSE format('%s lädt Sie ein, als %s Kunde zu werden', inviter, (invitation).company_name) END
+				WHEN 'member' THEN format('%s lädt Sie ein, als %s beizutreten', inviter,
+					CASE (invitation).role WHEN 'owner' THEN 'Inhaber' WHEN 'administrator' THEN 'Administrator' WHEN 'member' THEN 'Mitglied' WHEN 'guest' THEN 'Gast' ELSE (invitation).role END)
+				WHEN 'portal' THEN format('%s lädt Sie in sein Portal ein', inviter)
+				WHEN 'access' THEN format('%s bietet Ihnen Zugriff an', inviter)
+				END AS german) w;
+END;
+COMMENT ON FUNCTION partner_portal.mail_invitation(text, partner_portal.invitation, text, text) IS
+'The mail with an invitation''s link; inviter is the name of who invites.';
+REVOKE ALL ON FUNCTION partner_portal.mail_invitation(text, partner_portal.invitation, text, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.mail_limit_alert(locale text, company_name text, threshold integer, active_keys integer, key_limit integer, hard boolean DEFAULT true) RETURNS partner_portal.mail_content
 	LANGUAGE sql IMMUTABLE
@@ -103,18 +145,72 @@ END;
 COMMENT ON FUNCTION partner_portal.mail_limit_alert(text, text, integer, integer, integer, boolean) IS 'The alert that a workspace reached 80 or 100 percent of its limit.';
 REVOKE ALL ON FUNCTION partner_portal.mail_limit_alert(text, text, integer, integer, integer, boolean) FROM PUBLIC;
 
-CREATE FUNCTION partner_portal.mail_grant_expiry(locale text, company_name text, partner_name text, expires_on date, days integer) RETURNS partner_portal.mail_content
+CREATE FUNCTION partner_portal.mail_grant_expiry(locale text, company_name text, partner_name text, expires_on date, days integer, link text DEFAULT NULL) RETURNS partner_portal.mail_content
 	LANGUAGE sql IMMUTABLE
 BEGIN ATOMIC
 	SELECT CASE WHEN partner_portal.mail_is_german(locale) THEN
-		partner_portal.mail_notice(locale, CASE days WHEN 1 THEN format('Der Zugriff von %s endet morgen', partner_name) ELSE format('Der Zugriff von %s endet in %s Tagen', partner_name, days) END,
-			ARRAY[format('Der Zugriff von %s auf %s endet am %s.', partner_name, company_name, to_char(expires_on, 'DD.MM.YYYY')), 'Der Inhaber kann ihn verlängern.'])
+		partner_portal.mail_letter(locale,
+			format('Der Zugriff von %s auf %s endet %s', partner_name, company_name, CASE days WHEN 0 THEN 'heute' WHEN 1 THEN 'morgen' ELSE format('in %s Tagen', days) END),
+			ARRAY[format('Der Zugriff von %s auf %s endet am %s.', partner_name, company_name, to_char(expires_on, 'DD.MM.YYYY')), 'Der Inhaber kann ihn verlängern.'],
+			link, 'Zugriff ansehen')
 		ELSE
-		partner_portal.mail_notice(locale, CASE days WHEN 1 THEN format('Access of %s ends tomorrow', partner_name) ELSE format('Access of %s ends in %s days', partner_name, days) END,
-			ARRAY[format('The access of %s to %s ends on %s.', partner_name, company_name, to_char(expires_on, 'YYYY-MM-DD')), 'The owner can extend it.']) END;
+		partner_portal.mail_letter(locale,
+			format('Access of %s to %s ends %s', partner_name, company_name, CASE days WHEN 0 THEN 'today' WHEN 1 THEN 'tomorrow' ELSE format('in %s days', days) END),
+			ARRAY[format('The access of %s to %s ends on %s.', partner_name, company_name, to_char(expires_on, 'YYYY-MM-DD')), 'The owner can extend it.'],
+			link, 'Look at the access') END;
 END;
-COMMENT ON FUNCTION partner_portal.mail_grant_expiry(text, text, text, date, integer) IS 'The reminder that an access grant ends in 30, 7 or 1 days.';
-REVOKE ALL ON FUNCTION partner_portal.mail_grant_expiry(text, text, text, date, integer) FROM PUBLIC;
+COMMENT ON FUNCTION partner_portal.mail_grant_expiry(text, text, text, date, integer, text) IS 'The reminder that an access grant ends in so many days.';
+REVOKE ALL ON FUNCTION partner_portal.mail_grant_expiry(text, text, text, date, integer, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.mail_access_request(locale text, partner_name text, message text, link text) RETURNS partner_portal.mail_content
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT CASE WHEN partner_portal.mail_is_german(locale) THEN
+		partner_portal.mail_letter(locale, format('%s bittet Sie um Zugriff', partner_name),
+			array_remove(ARRAY[format('%s bittet Sie um Zugriff.', partner_name), 'Die Nachricht dazu: ' || message,
+				'Sie können ihn wie erbeten gewähren, anders, oder gar nicht.'], NULL), link, 'Anfrage ansehen')
+		ELSE
+		partner_portal.mail_letter(locale, format('%s asks you for access', partner_name),
+			array_remove(ARRAY[format('%s asks you for access.', partner_name), 'It writes: ' || message,
+				'You may grant what it asks for, or something else, or refuse.'], NULL), link, 'Look at the request') END;
+END;
+COMMENT ON FUNCTION partner_portal.mail_access_request(text, text, text, text) IS 'Tells a customer that a partner asks for access; message may be NULL.';
+REVOKE ALL ON FUNCTION partner_portal.mail_access_request(text, text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.mail_wallet_moved(locale text, company_name text, link text) RETURNS partner_portal.mail_content
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT CASE WHEN partner_portal.mail_is_german(locale) THEN
+		partner_portal.mail_letter(locale, format('%s: Sie zahlen nicht mehr für diesen Kunden', company_name),
+			ARRAY[format('%s hat die Zahlung jemand anderem übertragen.', company_name),
+				'Abrechnungszeiträume, die von jetzt an beginnen, gehen nicht mehr an Sie; der laufende noch. Ihr Zugriff bleibt, wie er war.'], link, 'Zugriff ansehen')
+		ELSE
+		partner_portal.mail_letter(locale, format('%s: you no longer pay for this customer', company_name),
+			ARRAY[format('%s has given its wallet to somebody else.', company_name),
+				'Billing periods that begin from now on are not yours to pay; the one that is running still is. Your access is as it was.'], link, 'Look at the access') END;
+END;
+COMMENT ON FUNCTION partner_portal.mail_wallet_moved(text, text, text) IS 'Tells a partner that it no longer holds a customer''s wallet; who does is not said.';
+REVOKE ALL ON FUNCTION partner_portal.mail_wallet_moved(text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.mail_webhook_disabled(locale text, company_name text, endpoint_id bigint, place text, gone boolean, waiting bigint) RETURNS partner_portal.mail_content
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT CASE WHEN partner_portal.mail_is_german(locale) THEN
+		partner_portal.mail_letter(locale, format('%s: Webhook-Endpunkt %s ist abgeschaltet', company_name, endpoint_id),
+			ARRAY[CASE WHEN gone THEN format('Endpunkt %s (%s) hat mit 410 Gone geantwortet: er will nichts mehr bekommen.', endpoint_id, place)
+					ELSE format('Endpunkt %s (%s) war fünf Tage lang nicht zu erreichen oder hat Fehler gemeldet.', endpoint_id, place) END,
+				format('Er bekommt nichts mehr. Wartende Ereignisse: %s; neue kommen dazu.', waiting),
+				'Wird er wieder eingeschaltet (resume_webhook_endpoint), bekommt er sie alle.'])
+		ELSE
+		partner_portal.mail_letter(locale, format('%s: webhook endpoint %s is disabled', company_name, endpoint_id),
+			ARRAY[CASE WHEN gone THEN format('Endpoint %s (%s) answered 410 Gone: it wants no more.', endpoint_id, place)
+					ELSE format('Endpoint %s (%s) could not be reached, or reported errors, for five days.', endpoint_id, place) END,
+				format('It gets nothing any more. Events waiting: %s; new ones join them.', waiting),
+				'Once it is resumed (resume_webhook_endpoint) it gets them all.']) END;
+END;
+COMMENT ON FUNCTION partner_portal.mail_webhook_disabled(text, text, bigint, text, boolean, bigint) IS
+'Tells the owners that an endpoint was disabled: it answered 410 Gone, or failed for five days. place is its address without path and query, which may hold a secret.';
+REVOKE ALL ON FUNCTION partner_portal.mail_webhook_disabled(text, text, bigint, text, boolean, bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.mail_billing_report(locale text, company_name text, period_label text, invoice_number text, currency text,
 	line_texts text[], line_amounts text[], total text, history_labels text[], history_keys integer[]) RETURNS partner_portal.mail_content

@@ -1,4 +1,5 @@
--- notice.sql: who is told what by mail: limit alerts, the daily list of new keys, the monthly billing report.
+-- notice.sql: who is told what: limit alerts, the daily list of new keys, the monthly billing report, endpoints that were disabled,
+-- and access as an event.
 
 CREATE TABLE partner_portal.mail_opt_out (
 	workspace_id bigint NOT NULL,
@@ -137,6 +138,45 @@ COMMENT ON FUNCTION partner_portal.notify_invoice() IS
 REVOKE ALL ON FUNCTION partner_portal.notify_invoice() FROM PUBLIC;
 CREATE TRIGGER notify AFTER UPDATE OF status ON partner_portal.invoice FOR EACH ROW
 	WHEN (NEW.status = 'final' AND OLD.status <> 'final' AND NEW.document = 'invoice') EXECUTE FUNCTION partner_portal.notify_invoice();
+
+CREATE FUNCTION partner_portal.notify_endpoint_disabled(endpoint partner_portal.webhook_endpoint, gone boolean) RETURNS void
+	LANGUAGE sql
+BEGIN ATOMIC
+	SELECT partner_portal.enqueue_mail((endpoint).workspace_id, 'webhook_disabled',
+			format('%s:%s:%s', (endpoint).endpoint_id, extract(epoch FROM coalesce(t.failing_since, now())), r.account_id), r.email, r.locale,
+			partner_portal.mail_webhook_disabled(r.locale, w.company_name, (endpoint).endpoint_id, substring((endpoint).url FROM '^[^/]*//[^/?]*'), gone,
+				(SELECT count(*) FROM partner_portal.delivery_queue q WHERE q.workspace_id = (endpoint).workspace_id AND q.destination = (endpoint).endpoint_id)))
+		FROM partner_portal.workspace w
+		CROSS JOIN LATERAL partner_portal.mail_recipients(w.workspace_id, '{owner}') r
+		LEFT JOIN partner_portal.delivery_destination t ON t.destination = (endpoint).endpoint_id
+		WHERE w.workspace_id = (endpoint).workspace_id;
+END;
+COMMENT ON FUNCTION partner_portal.notify_endpoint_disabled(partner_portal.webhook_endpoint, boolean) IS
+'Owes the owners of an endpoint''s workspace the mail that it was disabled, once for each time. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.notify_endpoint_disabled(partner_portal.webhook_endpoint, boolean) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.notify_access() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF TG_OP = 'INSERT' AND partner_portal.restoring_session() THEN
+		RETURN NULL;
+	END IF;
+	PERFORM partner_portal.enqueue_event_for(ARRAY[NEW.workspace_id, NEW.partner_id], NEW.workspace_id,
+		CASE NEW.state WHEN 'active' THEN 'access.granted' ELSE 'access.ended' END,
+		jsonb_build_object('grant_id', NEW.grant_id, 'partner_id', NEW.partner_id, 'scope', NEW.scope, 'wallet', coalesce(NEW.wallet, false))
+			|| CASE NEW.state WHEN 'active' THEN jsonb_build_object('rights', NEW.rights, 'products', NEW.products, 'categories', NEW.categories, 'expires_at', NEW.expires_at)
+				ELSE jsonb_build_object('reason', CASE WHEN NEW.end_reason IN ('expired', 'replaced', 'transferred', 'deleted') THEN NEW.end_reason END) END,
+		format('%s:%s', NEW.grant_id, NEW.state));
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.notify_access() IS
+'Trigger of access_grant: the events access.granted and access.ended, for the customer and the partner that is let in; no other partner hears of it. What people wrote is left out.';
+REVOKE ALL ON FUNCTION partner_portal.notify_access() FROM PUBLIC;
+CREATE TRIGGER notify_granted AFTER INSERT ON partner_portal.access_grant FOR EACH ROW
+	WHEN (NEW.state = 'active') EXECUTE FUNCTION partner_portal.notify_access();
+CREATE TRIGGER notify AFTER UPDATE OF state ON partner_portal.access_grant FOR EACH ROW
+	WHEN (NEW.state <> OLD.state AND 'active' IN (NEW.state, OLD.state)) EXECUTE FUNCTION partner_portal.notify_access();
 
 CREATE FUNCTION partner_portal.tick_new_keys(at timestamptz) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -8,3 +8,536 @@
 --  * New columns come last in their table.
 
 \echo Use "ALTER EXTENSION partner_portal UPDATE TO '1.1'" to load this file. \quit
+
+-- webhook.sql
+
+COMMENT ON COLUMN partner_portal.webhook_endpoint.events IS 'Names of events, as security_key.activated, or * for all; README.md lists them.';
+
+CREATE OR REPLACE FUNCTION partner_portal.check_webhook(url text, events text[]) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	event text;
+BEGIN
+	IF url IS NULL OR octet_length(url) > 2048 OR url !~* '^https?://[^/?#@[:space:][:cntrl:]]+([/?][!-~]*)?$' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'malformed address of an endpoint',
+			HINT = 'It looks like https://host[:port]/path, at most 2048 ASCII characters, without user name or fragment.';
+	END IF;
+	IF coalesce(cardinality(events), 0) NOT BETWEEN 1 AND 100 THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an endpoint needs 1 to 100 events',
+			HINT = 'Use {*} for all.';
+	END IF;
+	FOREACH event IN ARRAY events LOOP
+		IF event IS NULL OR event !~ '^(\*|[a-z0-9_]{1,63}(\.[a-z0-9_]{1,63}){0,6})$' THEN
+			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('malformed event "%s"', left(event, 64)),
+				HINT = 'Events look like security_key.activated; * is all.';
+		END IF;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.check_webhook(text, text[]) IS 'Raises 22023 if an endpoint cannot be as described.';
+
+CREATE FUNCTION partner_portal.enqueue_event_for(hearers bigint[], workspace_id bigint, event text, data jsonb, dedupe_key text) RETURNS bigint
+	LANGUAGE sql
+BEGIN ATOMIC
+	WITH made AS (
+		INSERT INTO partner_portal.notification AS n (workspace_id, partner_key, kind, dedupe_key, endpoint_id, text_body)
+		SELECT e.workspace_id, e.partner_key, 'webhook.' || enqueue_event_for.event,
+			enqueue_event_for.dedupe_key || ':' || e.endpoint_id
+				|| CASE WHEN e.workspace_id = enqueue_event_for.workspace_id THEN '' ELSE ':' || enqueue_event_for.workspace_id END,
+			e.endpoint_id,
+			'{"type":' || to_json(enqueue_event_for.event)::text
+				|| ',"timestamp":' || to_json(to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text || ',"data":'
+				|| (jsonb_build_object('workspace_id', enqueue_event_for.workspace_id) || enqueue_event_for.data)::text || '}'
+		FROM partner_portal.webhook_endpoint e
+		WHERE e.workspace_id = ANY (enqueue_event_for.hearers)
+			AND e.state <> 'deleted' AND e.events && ARRAY[enqueue_event_for.event, '*']
+		ON CONFLICT ON CONSTRAINT notification_natural_key DO NOTHING
+		RETURNING n.workspace_id, n.notification_id, n.endpoint_id
+	), queued AS (
+		INSERT INTO partner_portal.delivery_queue AS q (workspace_id, notification_id, destination)
+		SELECT m.workspace_id, m.notification_id, m.endpoint_id FROM made m
+		RETURNING q.notification_id
+	)
+	SELECT count(*) FROM queued;
+END;
+COMMENT ON FUNCTION partner_portal.enqueue_event_for(bigint[], bigint, text, jsonb, text) IS
+'As enqueue_webhook_event(), to the endpoints of the workspaces that are to hear of it.';
+REVOKE ALL ON FUNCTION partner_portal.enqueue_event_for(bigint[], bigint, text, jsonb, text) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.enqueue_webhook_event(workspace_id bigint, event text, data jsonb, dedupe_key text) RETURNS bigint
+	LANGUAGE sql
+BEGIN ATOMIC
+	SELECT partner_portal.enqueue_event_for(ARRAY[enqueue_webhook_event.workspace_id,
+			(SELECT w.partner_id FROM partner_portal.workspace w WHERE w.workspace_id = enqueue_webhook_event.workspace_id)],
+		enqueue_webhook_event.workspace_id, enqueue_webhook_event.event, enqueue_webhook_event.data, enqueue_webhook_event.dedupe_key);
+END;
+COMMENT ON FUNCTION partner_portal.enqueue_webhook_event(bigint, text, jsonb, text) IS
+'For our own functions, in the transaction that causes the event: one message per endpoint of the workspace and of its partner that wants it, at most once per workspace and dedupe_key. The body is {"type", "timestamp", "data"}, where data always has workspace_id. Returns how many are owed.';
+
+-- delivery.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.record_failure(workspace_id bigint, notification_id bigint, token integer, outcome text,
+	code integer, error text, retry_after integer) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	message partner_portal.notification;
+	queued partner_portal.delivery_queue;
+	wait interval;
+	hold interval;
+BEGIN
+	SELECT * INTO queued FROM partner_portal.delivery_queue q
+	WHERE q.workspace_id = record_failure.workspace_id AND q.notification_id = record_failure.notification_id
+		AND q.lease_token = record_failure.token FOR UPDATE;
+	IF NOT FOUND THEN
+		RETURN;
+	END IF;
+	SELECT * INTO message FROM partner_portal.notification n
+	WHERE n.workspace_id = record_failure.workspace_id AND n.notification_id = record_failure.notification_id FOR NO KEY UPDATE;
+	INSERT INTO partner_portal.delivery_attempt (workspace_id, notification_id, partner_key, outcome, code, error)
+	VALUES (record_failure.workspace_id, record_failure.notification_id, message.partner_key, record_failure.outcome,
+		nullif(record_failure.code, 0), left(record_failure.error, 500));
+
+	-- The destination: the more failures in a row, the longer it is left alone; a message's own refusal says nothing about it.
+	IF outcome IN ('retry', 'ambiguous', 'configuration', 'gone') THEN
+		SELECT CASE WHEN retry_after > 0 THEN make_interval(secs => retry_after)
+				WHEN outcome = 'configuration' THEN interval '5 seconds' * least(60, 2 ^ least(t.failures, 6))
+				WHEN t.failures >= 4 AND queued.destination <> 0 THEN interval '1 minute' * least(60, t.failures - 3) END
+		INTO hold FROM partner_portal.delivery_destination t WHERE t.destination = queued.destination;
+		UPDATE partner_portal.delivery_destination t
+		SET failures = t.failures + 1, failing_since = coalesce(t.failing_since, clock_timestamp()),
+			hold_until = CASE WHEN hold IS NULL THEN t.hold_until ELSE greatest(t.hold_until, clock_timestamp() + hold) END,
+			last_error = left(record_failure.error, 500)
+		WHERE t.destination = queued.destination;
+	END IF;
+
+	IF outcome = 'refused' THEN
+		PERFORM partner_portal.finish_notification(record_failure.workspace_id, record_failure.notification_id,
+			CASE WHEN code = 0 THEN 'dead' ELSE 'refused' END, code, error);
+		UPDATE partner_portal.notification n SET attempts = n.attempts + 1
+		WHERE n.workspace_id = record_failure.workspace_id AND n.notification_id = record_failure.notification_id;
+		RETURN;
+	END IF;
+	IF message.expires_at <= clock_timestamp() THEN
+		PERFORM partner_portal.finish_notification(record_failure.workspace_id, record_failure.notification_id, 'cancelled', code, 'expired; ' || error);
+		RETURN;
+	END IF;
+	IF outcome IN ('retry', 'ambiguous') THEN
+		wait := greatest(partner_portal.retry_delay(message.attempts + 1), make_interval(secs => retry_after));
+		IF message.attempts + 1 >= 10 THEN
+			PERFORM partner_portal.finish_notification(record_failure.workspace_id, record_failure.notification_id, 'dead', code, error);
+			UPDATE partner_portal.notification n SET attempts = n.attempts + 1
+			WHERE n.workspace_id = record_failure.workspace_id AND n.notification_id = record_failure.notification_id;
+			RETURN;
+		END IF;
+	ELSE
+		-- Not counted. Held back by the destination, if at all; what was merely interrupted is due at once.
+		wait := CASE outcome WHEN 'aborted' THEN interval '1 second' ELSE interval '0' END;
+	END IF;
+	UPDATE partner_portal.delivery_queue q
+	SET next_attempt_at = clock_timestamp() + wait, claims = 0, lease_token = NULL, lease_until = NULL
+	WHERE q.workspace_id = record_failure.workspace_id AND q.notification_id = record_failure.notification_id;
+	UPDATE partner_portal.notification n
+	SET attempts = n.attempts + CASE WHEN outcome IN ('retry', 'ambiguous') THEN 1 ELSE 0 END,
+		next_attempt_at = clock_timestamp() + wait, last_code = nullif(code, 0), last_error = left(error, 500)
+	WHERE n.workspace_id = record_failure.workspace_id AND n.notification_id = record_failure.notification_id;
+
+	-- An endpoint that says it is gone, or that failed for five days on end, gets no more until it is resumed.
+	IF queued.destination <> 0 AND (outcome = 'gone' OR EXISTS (SELECT FROM partner_portal.delivery_destination t
+			WHERE t.destination = queued.destination AND t.failing_since < clock_timestamp() - interval '5 days')) THEN
+		PERFORM partner_portal.set_endpoint_state(e, 'disabled', CASE outcome WHEN 'gone' THEN 'it answered 410 Gone' ELSE 'it failed for five days' END),
+			partner_portal.notify_endpoint_disabled(e, outcome = 'gone')
+		FROM partner_portal.webhook_endpoint e
+		WHERE e.workspace_id = record_failure.workspace_id AND e.endpoint_id = queued.destination AND e.state = 'active';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.record_failure(bigint, bigint, integer, text, integer, text, integer) IS
+'Records an attempt that failed, if the engine still holds its lease: again by the schedule, dead, refused or cancelled.';
+
+CREATE FUNCTION partner_portal.replay_webhook_events(endpoint_id bigint, since timestamptz, until timestamptz DEFAULT now(), failed_only boolean DEFAULT false) RETURNS bigint
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	endpoint partner_portal.webhook_endpoint := partner_portal.authorized_endpoint(endpoint_id);
+	replayed bigint;
+BEGIN
+	IF since IS NULL OR until IS NULL OR failed_only IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'since, until and failed_only must not be null';
+	END IF;
+	IF since >= until THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'since must be before until';
+	END IF;
+	WITH again AS (
+		UPDATE partner_portal.notification n SET state = 'pending', attempts = 0, next_attempt_at = now(), finished_at = NULL
+		WHERE n.workspace_id = endpoint.workspace_id AND n.endpoint_id = endpoint.endpoint_id
+			AND n.occurred_at >= since AND n.occurred_at < until
+			AND n.state IN ('refused', 'dead', CASE WHEN NOT failed_only THEN 'delivered' END)
+		RETURNING n.workspace_id, n.notification_id
+	), queued AS (
+		INSERT INTO partner_portal.delivery_queue AS q (workspace_id, notification_id, destination)
+		SELECT a.workspace_id, a.notification_id, endpoint.endpoint_id FROM again a
+		RETURNING q.notification_id
+	)
+	SELECT count(*) INTO replayed FROM queued;
+	RETURN replayed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz, timestamptz, boolean) IS
+'Sends an endpoint again, with the same message ids, the events that occurred since an instant and before until: delivered, refused and dead ones, or only those that failed; pending ones come anyway, and delivered ones are kept for 90 days. Returns how many. Needs manage_settings. 42501; P0002; 22004; 22023 since is not before until.';
+REVOKE ALL ON FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz, timestamptz, boolean) FROM PUBLIC;
+
+INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
+	('application', 'EXECUTE', 'FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz, timestamptz, boolean)');
+
+-- invitation.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.send_invitation(invitation partner_portal.invitation, token text, recipients text[] DEFAULT NULL) RETURNS partner_portal.invitation
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	sent partner_portal.invitation := invitation;
+	inviter text := (SELECT w.company_name FROM partner_portal.workspace w WHERE w.workspace_id = (invitation).workspace_id);
+	-- who is not known yet is written to in the language of who invites
+	inviters_locale text := (SELECT a.locale FROM partner_portal.account a
+		WHERE a.account_id = coalesce((invitation).invited_by, (SELECT m.account_id FROM partner_portal.member m
+			WHERE m.workspace_id = (invitation).workspace_id AND m.role = 'owner' AND m.accepted_at IS NOT NULL ORDER BY m.accepted_at, m.account_id LIMIT 1)));
+	link text := rtrim(current_setting('partner_portal.link_base_url'), '/') || '/invitation/' || token;
+BEGIN
+	PERFORM partner_portal.enqueue_mail((invitation).workspace_id, 'invitation',
+		format('%s:%s:%s', (invitation).invitation_id, (invitation).sendings, r.n), r.email, r.locale,
+		partner_portal.mail_invitation(r.locale, invitation, inviter, link), token, (invitation).expires_at)
+	FROM (SELECT u.email, u.n, coalesce((SELECT a.locale FROM partner_portal.account a WHERE lower(a.email COLLATE "C") = lower(u.email COLLATE "C")),
+				inviters_locale, 'en') AS locale
+		FROM unnest(coalesce(recipients[:20], ARRAY[(invitation).email])) WITH ORDINALITY AS u (email, n)) r;
+	sent.token_hash := NULL;
+	IF partner_portal.is_trusted() THEN
+		sent.token := token;
+	END IF;
+	RETURN sent;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.send_invitation(partner_portal.invitation, text, text[]) IS
+'Owes the mails with an invitation''s link, <partner_portal.link_base_url>/invitation/<token>, and returns the invitation as its maker gets it: with the token only for a trusted application. Internal.';
+
+DROP FUNCTION partner_portal.simple_mail(text, text[], text, text, text);
+
+-- access_consent.sql
+
+CREATE FUNCTION partner_portal.grant_link(grant_id bigint) RETURNS text
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT rtrim(current_setting('partner_portal.link_base_url'), '/') || '/grants/' || grant_id;
+END;
+COMMENT ON FUNCTION partner_portal.grant_link(bigint) IS 'Where a mail about a grant points: <partner_portal.link_base_url>/grants/<grant_id>. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.grant_link(bigint) FROM PUBLIC;
+
+DROP FUNCTION partner_portal.mail_about_grant(partner_portal.access_grant, text, text, bigint, text[]);
+
+CREATE FUNCTION partner_portal.mail_about_grant(about partner_portal.access_grant, kind text, occasion text, to_workspace bigint,
+	english partner_portal.mail_content, german partner_portal.mail_content) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM partner_portal.enqueue_mail((about).workspace_id, mail_about_grant.kind, format('%s:%s:%s:%s', (about).grant_id, occasion, to_workspace, r.n), r.email,
+		r.locale, CASE WHEN partner_portal.mail_is_german(r.locale) THEN german ELSE english END)
+	FROM (SELECT u.email, u.n, (SELECT a.locale FROM partner_portal.account a WHERE lower(a.email COLLATE "C") = lower(u.email COLLATE "C")) AS locale
+		FROM unnest(partner_portal.people_in_charge(to_workspace, '{owner}')) WITH ORDINALITY AS u (email, n)
+		WHERE u.n <= 20) r;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.mail_about_grant(partner_portal.access_grant, text, text, bigint, partner_portal.mail_content, partner_portal.mail_content) IS
+'Owes the owners of one side a mail about a grant, each in their language, once per occasion; internal.';
+REVOKE ALL ON FUNCTION partner_portal.mail_about_grant(partner_portal.access_grant, text, text, bigint, partner_portal.mail_content, partner_portal.mail_content) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.request_access(workspace_id bigint, scope text DEFAULT 'complete', products bigint[] DEFAULT '{}', categories text[] DEFAULT '{}',
+		wallet boolean DEFAULT false, rights text[] DEFAULT '{read,manage}', expires_at timestamptz DEFAULT NULL, message text DEFAULT NULL,
+		partner_id bigint DEFAULT NULL) RETURNS partner_portal.access_grant
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	asking partner_portal.partner := partner_portal.authorized_partner(partner_id);
+	terms partner_portal.access_grant := partner_portal.checked_terms(scope, products, categories, CASE WHEN scope = 'limited' THEN nullif(wallet, false) ELSE wallet END, rights, expires_at);
+	requested partner_portal.access_grant;
+	partner_name text;
+BEGIN
+	IF workspace_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workspace_id must not be null';
+	END IF;
+	IF message IS NOT NULL THEN
+		PERFORM partner_portal.checked_text('message', message, 1000);
+	END IF;
+	IF workspace_id = asking.partner_id THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a partner needs no access to itself';
+	END IF;
+	PERFORM partner_portal.use_allowance(partner_portal.current_account_id());
+	PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = request_access.workspace_id AND w.deleted_at IS NULL FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('workspace %s not found', workspace_id);
+	END IF;
+	INSERT INTO partner_portal.access_grant AS g (workspace_id, partner_id, scope, products, categories, wallet, rights, expires_at, state, asked, message, created_by)
+	VALUES (request_access.workspace_id, asking.partner_id, terms.scope, terms.products, terms.categories, terms.wallet, terms.rights, terms.expires_at, 'requested',
+		jsonb_strip_nulls(jsonb_build_object('scope', terms.scope, 'products', nullif(terms.products, '{}'), 'categories', nullif(terms.categories, '{}'),
+			'rights', terms.rights, 'wallet', terms.wallet, 'expires_at', terms.expires_at)),
+		request_access.message, partner_portal.current_account_id())
+	ON CONFLICT (workspace_id, partner_id) WHERE state IN ('requested', 'offered') DO NOTHING
+	RETURNING g.* INTO requested;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('a request to workspace %s, or its offer, is still open', workspace_id),
+			HINT = 'End the request with end_access(), or answer the offer.';
+	END IF;
+	SELECT w.company_name INTO partner_name FROM partner_portal.workspace w WHERE w.workspace_id = asking.partner_id;
+	PERFORM partner_portal.mail_about_grant(requested, 'access_request', 'requested', requested.workspace_id,
+		partner_portal.mail_access_request('en', partner_name, message, partner_portal.grant_link(requested.grant_id)),
+		partner_portal.mail_access_request('de', partner_name, message, partner_portal.grant_link(requested.grant_id)));
+	RETURN requested;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.request_access(bigint, text, bigint[], text[], boolean, text[], timestamptz, text, bigint) IS
+'Asks a workspace for access, in the name of a partner, NULL being the identity''s own; its owners get a mail and may grant as asked (accept_access), something else (counter_offer) or nothing (decline_access). For the partner''s owner or administrator, also of a workspace that it cannot see: whoever knows its id may ask. 42501; P0002; 22023; PP005 a request or offer is open; 53400.';
+
+CREATE OR REPLACE FUNCTION partner_portal.start_grant(starting partner_portal.access_grant) RETURNS partner_portal.access_grant
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	started partner_portal.access_grant;
+	former partner_portal.access_grant;
+	payer partner_portal.access_grant;
+	customer text;
+	at timestamptz := clock_timestamp();
+BEGIN
+	SELECT g.* INTO former FROM partner_portal.access_grant g
+	WHERE g.workspace_id = (starting).workspace_id AND g.partner_id = (starting).partner_id AND g.state = 'active'
+	FOR UPDATE;
+	IF FOUND THEN
+		-- who came by the former one stays by this one
+		UPDATE partner_portal.member m SET grant_id = (starting).grant_id, ends_at = (starting).expires_at,
+			role = CASE (starting).scope WHEN 'complete' THEN 'member' ELSE m.role END
+		WHERE m.workspace_id = former.workspace_id AND m.grant_id = former.grant_id;
+		PERFORM partner_portal.end_grant(former, 'ended', at, 'replaced');
+	END IF;
+	IF (starting).wallet THEN
+		UPDATE partner_portal.access_grant g SET wallet_until = greatest(g.wallet_since, least(at, g.expires_at))
+		WHERE g.workspace_id = (starting).workspace_id AND g.wallet_since IS NOT NULL AND g.wallet_until IS NULL
+		RETURNING g.* INTO payer;
+		IF payer.partner_id <> (starting).partner_id AND coalesce(payer.expires_at > at, true) THEN
+			SELECT w.company_name INTO customer FROM partner_portal.workspace w WHERE w.workspace_id = payer.workspace_id;
+			PERFORM partner_portal.mail_about_grant(payer, 'wallet_moved', (starting).grant_id::text, payer.partner_id,
+				partner_portal.mail_wallet_moved('en', customer, partner_portal.grant_link(payer.grant_id)),
+				partner_portal.mail_wallet_moved('de', customer, partner_portal.grant_link(payer.grant_id)));
+		END IF;
+	END IF;
+	UPDATE partner_portal.access_grant g
+	SET state = 'active', accepted_at = at, accepted_by = partner_portal.current_account_id(), wallet_since = CASE WHEN g.wallet THEN at END
+	WHERE g.workspace_id = (starting).workspace_id AND g.grant_id = (starting).grant_id AND g.state = (starting).state
+	RETURNING g.* INTO started;
+	IF NOT FOUND OR started.expires_at <= at THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('access grant %s is not open any more', (starting).grant_id);
+	END IF;
+	-- the partner's people who were members or guests already are so by the grant from now on
+	UPDATE partner_portal.member m
+	SET grant_id = started.grant_id, ends_at = started.expires_at, role = CASE started.scope WHEN 'complete' THEN 'member' ELSE m.role END
+	WHERE m.workspace_id = started.workspace_id AND m.role IN ('member', 'guest') AND m.accepted_at IS NOT NULL AND m.grant_id IS NULL
+		AND EXISTS (SELECT FROM partner_portal.member p
+			WHERE p.workspace_id = started.partner_id AND p.account_id = m.account_id AND p.role IN ('owner', 'administrator') AND p.accepted_at IS NOT NULL);
+	RETURN started;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.start_grant(partner_portal.access_grant) IS
+'Makes an open grant active in place of the partner''s former one; the wallet moves to it, and a partner that held it is told so by mail; owners and administrators of the partner who were members or guests of the workspace become so by the grant, and end with it. Internal.';
+
+CREATE OR REPLACE FUNCTION partner_portal.notify_expiring_access(as_of timestamptz DEFAULT now()) RETURNS integer
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	due record;
+	noticed integer := 0;
+BEGIN
+	PERFORM partner_portal.require_operator();
+	FOR due IN
+		-- one notice, the most urgent, and none about a time that was shorter from the start
+		SELECT g AS about, c.company_name AS customer, p.company_name AS partner, t.days
+		FROM partner_portal.access_grant g
+		JOIN partner_portal.workspace c ON c.workspace_id = g.workspace_id
+		JOIN partner_portal.workspace p ON p.workspace_id = g.partner_id
+		CROSS JOIN LATERAL (
+			SELECT min(d.days) AS days FROM unnest(ARRAY[30, 7, 1]) d (days)
+			WHERE g.expires_at - make_interval(hours => 24 * d.days) <= as_of
+				AND g.expires_at - make_interval(hours => 24 * d.days) > greatest(g.accepted_at, g.extended_at)) t
+		WHERE g.state = 'active' AND g.expires_at > as_of AND t.days IS NOT NULL
+		ORDER BY g.workspace_id, g.grant_id
+	LOOP
+		PERFORM partner_portal.mail_about_grant(due.about, 'access_expiry', format('%s-%s', extract(epoch FROM (due.about).expires_at)::bigint, due.days), side.id,
+			partner_portal.mail_grant_expiry('en', due.customer, due.partner, side.expires_on, side.days, side.link),
+			partner_portal.mail_grant_expiry('de', due.customer, due.partner, side.expires_on, side.days, side.link))
+		FROM (SELECT w.workspace_id AS id, ((due.about).expires_at AT TIME ZONE w.time_zone)::date AS expires_on,
+				((due.about).expires_at AT TIME ZONE w.time_zone)::date - (as_of AT TIME ZONE w.time_zone)::date AS days,
+				partner_portal.grant_link((due.about).grant_id) AS link
+			FROM partner_portal.workspace w
+			WHERE w.workspace_id IN ((due.about).workspace_id, (due.about).partner_id)) side;
+		noticed := noticed + 1;
+	END LOOP;
+	RETURN noticed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.notify_expiring_access(timestamptz) IS
+'Owes both sides'' owners a mail 30, 7 and 1 days before access expires, each once; what was missed meanwhile is not made up for, and the mail tells the days that are left. Returns how many grants expire within the days that a notice is owed for. Operator only (42501).';
+
+-- mail_template.sql
+
+CREATE FUNCTION partner_portal.mail_letter(locale text, title text, sentences text[], link text DEFAULT NULL, link_text text DEFAULT NULL, closing text DEFAULT NULL) RETURNS partner_portal.mail_content
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT ROW(title, array_to_string(sentences, E'\n\n') || coalesce(E'\n\n' || link, '') || coalesce(E'\n\n' || closing, '') || E'\n',
+		partner_portal.mail_page(locale, title, (SELECT string_agg('<p>' || partner_portal.html_of(s) || '</p>', '' ORDER BY n)
+				FROM unnest(sentences) WITH ORDINALITY AS t (s, n))
+			|| coalesce('<p style="margin:20px 0"><a href="' || partner_portal.html_of(link)
+				|| '" style="display:inline-block;padding:10px 18px;background:#0b5cad;color:#ffffff;text-decoration:none;font-weight:bold">'
+				|| partner_portal.html_of(coalesce(link_text, link)) || '</a></p>', '')
+			|| coalesce('<p style="font-size:13px;color:#4a5562">' || partner_portal.html_of(closing) || '</p>', '')))::partner_portal.mail_content;
+END;
+COMMENT ON FUNCTION partner_portal.mail_letter(text, text, text[], text, text, text) IS
+'A mail of a title and a few sentences; with a link, shown as link_text in HTML, and a closing in small print, unless they are NULL.';
+REVOKE ALL ON FUNCTION partner_portal.mail_letter(text, text, text[], text, text, text) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.mail_notice(locale text, title text, sentences text[]) RETURNS partner_portal.mail_content
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT partner_portal.mail_letter(locale, title, sentences);
+END;
+COMMENT ON FUNCTION partner_portal.mail_notice(text, text, text[]) IS 'A mail of a title and a few sentences.';
+
+CREATE FUNCTION partner_portal.mail_invitation(locale text, invitation partner_portal.invitation, inviter text, link text) RETURNS partner_portal.mail_content
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT CASE WHEN partner_portal.mail_is_german(locale) THEN
+		partner_portal.mail_letter(locale, w.german,
+			ARRAY[w.german || '.', 'Über diesen Link sehen Sie die Einladung an und nehmen sie an oder lehnen sie ab:'], link, 'Einladung ansehen',
+			format('Sie gilt einmal und bis zum %s UTC. Wenn Sie sie nicht erwartet haben, brauchen Sie nichts zu tun.',
+				to_char((invitation).expires_at AT TIME ZONE 'UTC', 'DD.MM.YYYY HH24:MI')))
+		ELSE
+		partner_portal.mail_letter(locale, w.english,
+			ARRAY[w.english || '.', 'Follow this link to look at the invitation, and to accept or refuse it:'], link, 'Look at the invitation',
+			format('It can be used once, until %s UTC. If you did not expect it, do nothing.',
+				to_char((invitation).expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'))) END
+	FROM (SELECT partner_portal.invitation_purpose(invitation) AS english,
+			CASE (invitation).kind
+				WHEN 'partner' THEN format('Sie sind eingeladen, als %s Partner zu werden', (invitation).company_name)
+				WHEN 'customer' THEN CASE WHEN (invitation).details ? 'confirm' THEN format('Bestätigen Sie die Anmeldung von %s bei %s', (invitation).company_name, inviter)
+					WHEN (invitation).company_name IS NULL THEN format('%s lädt Sie ein, Kunde zu werden', inviter)
+					ELSE format('%s lädt Sie ein, als %s Kunde zu werden', inviter, (invitation).company_name) END
+				WHEN 'member' THEN format('%s lädt Sie ein, als %s beizutreten', inviter,
+					CASE (invitation).role WHEN 'owner' THEN 'Inhaber' WHEN 'administrator' THEN 'Administrator' WHEN 'member' THEN 'Mitglied' WHEN 'guest' THEN 'Gast' ELSE (invitation).role END)
+				WHEN 'portal' THEN format('%s lädt Sie in sein Portal ein', inviter)
+				WHEN 'access' THEN format('%s bietet Ihnen Zugriff an', inviter)
+				END AS german) w;
+END;
+COMMENT ON FUNCTION partner_portal.mail_invitation(text, partner_portal.invitation, text, text) IS
+'The mail with an invitation''s link; inviter is the name of who invites.';
+REVOKE ALL ON FUNCTION partner_portal.mail_invitation(text, partner_portal.invitation, text, text) FROM PUBLIC;
+
+DROP FUNCTION partner_portal.mail_grant_expiry(text, text, text, date, integer);
+
+CREATE FUNCTION partner_portal.mail_grant_expiry(locale text, company_name text, partner_name text, expires_on date, days integer, link text DEFAULT NULL) RETURNS partner_portal.mail_content
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT CASE WHEN partner_portal.mail_is_german(locale) THEN
+		partner_portal.mail_letter(locale,
+			format('Der Zugriff von %s auf %s endet %s', partner_name, company_name, CASE days WHEN 0 THEN 'heute' WHEN 1 THEN 'morgen' ELSE format('in %s Tagen', days) END),
+			ARRAY[format('Der Zugriff von %s auf %s endet am %s.', partner_name, company_name, to_char(expires_on, 'DD.MM.YYYY')), 'Der Inhaber kann ihn verlängern.'],
+			link, 'Zugriff ansehen')
+		ELSE
+		partner_portal.mail_letter(locale,
+			format('Access of %s to %s ends %s', partner_name, company_name, CASE days WHEN 0 THEN 'today' WHEN 1 THEN 'tomorrow' ELSE format('in %s days', days) END),
+			ARRAY[format('The access of %s to %s ends on %s.', partner_name, company_name, to_char(expires_on, 'YYYY-MM-DD')), 'The owner can extend it.'],
+			link, 'Look at the access') END;
+END;
+COMMENT ON FUNCTION partner_portal.mail_grant_expiry(text, text, text, date, integer, text) IS 'The reminder that an access grant ends in so many days.';
+REVOKE ALL ON FUNCTION partner_portal.mail_grant_expiry(text, text, text, date, integer, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.mail_access_request(locale text, partner_name text, message text, link text) RETURNS partner_portal.mail_content
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT CASE WHEN partner_portal.mail_is_german(locale) THEN
+		partner_portal.mail_letter(locale, format('%s bittet Sie um Zugriff', partner_name),
+			array_remove(ARRAY[format('%s bittet Sie um Zugriff.', partner_name), 'Die Nachricht dazu: ' || message,
+				'Sie können ihn wie erbeten gewähren, anders, oder gar nicht.'], NULL), link, 'Anfrage ansehen')
+		ELSE
+		partner_portal.mail_letter(locale, format('%s asks you for access', partner_name),
+			array_remove(ARRAY[format('%s asks you for access.', partner_name), 'It writes: ' || message,
+				'You may grant what it asks for, or something else, or refuse.'], NULL), link, 'Look at the request') END;
+END;
+COMMENT ON FUNCTION partner_portal.mail_access_request(text, text, text, text) IS 'Tells a customer that a partner asks for access; message may be NULL.';
+REVOKE ALL ON FUNCTION partner_portal.mail_access_request(text, text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.mail_wallet_moved(locale text, company_name text, link text) RETURNS partner_portal.mail_content
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT CASE WHEN partner_portal.mail_is_german(locale) THEN
+		partner_portal.mail_letter(locale, format('%s: Sie zahlen nicht mehr für diesen Kunden', company_name),
+			ARRAY[format('%s hat die Zahlung jemand anderem übertragen.', company_name),
+				'Abrechnungszeiträume, die von jetzt an beginnen, gehen nicht mehr an Sie; der laufende noch. Ihr Zugriff bleibt, wie er war.'], link, 'Zugriff ansehen')
+		ELSE
+		partner_portal.mail_letter(locale, format('%s: you no longer pay for this customer', company_name),
+			ARRAY[format('%s has given its wallet to somebody else.', company_name),
+				'Billing periods that begin from now on are not yours to pay; the one that is running still is. Your access is as it was.'], link, 'Look at the access') END;
+END;
+COMMENT ON FUNCTION partner_portal.mail_wallet_moved(text, text, text) IS 'Tells a partner that it no longer holds a customer''s wallet; who does is not said.';
+REVOKE ALL ON FUNCTION partner_portal.mail_wallet_moved(text, text, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.mail_webhook_disabled(locale text, company_name text, endpoint_id bigint, place text, gone boolean, waiting bigint) RETURNS partner_portal.mail_content
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT CASE WHEN partner_portal.mail_is_german(locale) THEN
+		partner_portal.mail_letter(locale, format('%s: Webhook-Endpunkt %s ist abgeschaltet', company_name, endpoint_id),
+			ARRAY[CASE WHEN gone THEN format('Endpunkt %s (%s) hat mit 410 Gone geantwortet: er will nichts mehr bekommen.', endpoint_id, place)
+					ELSE format('Endpunkt %s (%s) war fünf Tage lang nicht zu erreichen oder hat Fehler gemeldet.', endpoint_id, place) END,
+				format('Er bekommt nichts mehr. Wartende Ereignisse: %s; neue kommen dazu.', waiting),
+				'Wird er wieder eingeschaltet (resume_webhook_endpoint), bekommt er sie alle.'])
+		ELSE
+		partner_portal.mail_letter(locale, format('%s: webhook endpoint %s is disabled', company_name, endpoint_id),
+			ARRAY[CASE WHEN gone THEN format('Endpoint %s (%s) answered 410 Gone: it wants no more.', endpoint_id, place)
+					ELSE format('Endpoint %s (%s) could not be reached, or reported errors, for five days.', endpoint_id, place) END,
+				format('It gets nothing any more. Events waiting: %s; new ones join them.', waiting),
+				'Once it is resumed (resume_webhook_endpoint) it gets them all.']) END;
+END;
+COMMENT ON FUNCTION partner_portal.mail_webhook_disabled(text, text, bigint, text, boolean, bigint) IS
+'Tells the owners that an endpoint was disabled: it answered 410 Gone, or failed for five days. place is its address without path and query, which may hold a secret.';
+REVOKE ALL ON FUNCTION partner_portal.mail_webhook_disabled(text, text, bigint, text, boolean, bigint) FROM PUBLIC;
+
+-- notice.sql
+
+CREATE FUNCTION partner_portal.notify_endpoint_disabled(endpoint partner_portal.webhook_endpoint, gone boolean) RETURNS void
+	LANGUAGE sql
+BEGIN ATOMIC
+	SELECT partner_portal.enqueue_mail((endpoint).workspace_id, 'webhook_disabled',
+			format('%s:%s:%s', (endpoint).endpoint_id, extract(epoch FROM coalesce(t.failing_since, now())), r.account_id), r.email, r.locale,
+			partner_portal.mail_webhook_disabled(r.locale, w.company_name, (endpoint).endpoint_id, substring((endpoint).url FROM '^[^/]*//[^/?]*'), gone,
+				(SELECT count(*) FROM partner_portal.delivery_queue q WHERE q.workspace_id = (endpoint).workspace_id AND q.destination = (endpoint).endpoint_id)))
+		FROM partner_portal.workspace w
+		CROSS JOIN LATERAL partner_portal.mail_recipients(w.workspace_id, '{owner}') r
+		LEFT JOIN partner_portal.delivery_destination t ON t.destination = (endpoint).endpoint_id
+		WHERE w.workspace_id = (endpoint).workspace_id;
+END;
+COMMENT ON FUNCTION partner_portal.notify_endpoint_disabled(partner_portal.webhook_endpoint, boolean) IS
+'Owes the owners of an endpoint''s workspace the mail that it was disabled, once for each time. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.notify_endpoint_disabled(partner_portal.webhook_endpoint, boolean) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.notify_access() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF TG_OP = 'INSERT' AND partner_portal.restoring_session() THEN
+		RETURN NULL;
+	END IF;
+	PERFORM partner_portal.enqueue_event_for(ARRAY[NEW.workspace_id, NEW.partner_id], NEW.workspace_id,
+		CASE NEW.state WHEN 'active' THEN 'access.granted' ELSE 'access.ended' END,
+		jsonb_build_object('grant_id', NEW.grant_id, 'partner_id', NEW.partner_id, 'scope', NEW.scope, 'wallet', coalesce(NEW.wallet, false))
+			|| CASE NEW.state WHEN 'active' THEN jsonb_build_object('rights', NEW.rights, 'products', NEW.products, 'categories', NEW.categories, 'expires_at', NEW.expires_at)
+				ELSE jsonb_build_object('reason', CASE WHEN NEW.end_reason IN ('expired', 'replaced', 'transferred', 'deleted') THEN NEW.end_reason END) END,
+		format('%s:%s', NEW.grant_id, NEW.state));
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.notify_access() IS
+'Trigger of access_grant: the events access.granted and access.ended, for the customer and the partner that is let in; no other partner hears of it. What people wrote is left out.';
+REVOKE ALL ON FUNCTION partner_portal.notify_access() FROM PUBLIC;
+
+CREATE TRIGGER notify_granted AFTER INSERT ON partner_portal.access_grant FOR EACH ROW
+	WHEN (NEW.state = 'active') EXECUTE FUNCTION partner_portal.notify_access();
+CREATE TRIGGER notify AFTER UPDATE OF state ON partner_portal.access_grant FOR EACH ROW
+	WHEN (NEW.state <> OLD.state AND 'active' IN (NEW.state, OLD.state)) EXECUTE FUNCTION partner_portal.notify_access();

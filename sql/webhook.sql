@@ -25,7 +25,7 @@ CREATE INDEX webhook_endpoint_endpoint_id ON partner_portal.webhook_endpoint (en
 CREATE INDEX webhook_endpoint_partner_key_idx ON partner_portal.webhook_endpoint (partner_key);
 COMMENT ON TABLE partner_portal.webhook_endpoint IS
 'Where a workspace wants events sent. A partner''s endpoint hears of its customers too. Changed by functions only.';
-COMMENT ON COLUMN partner_portal.webhook_endpoint.events IS 'Names of events, as key.activated, or * for all.';
+COMMENT ON COLUMN partner_portal.webhook_endpoint.events IS 'Names of events, as security_key.activated, or * for all; README.md lists them.';
 COMMENT ON COLUMN partner_portal.webhook_endpoint.state IS 'active; paused (events wait); disabled (it answered 410, or failed for five days; events wait); deleted.';
 COMMENT ON COLUMN partner_portal.webhook_endpoint.nonce IS 'What its secret is derived from, with the master key key_version of the secrets file.';
 COMMENT ON COLUMN partner_portal.webhook_endpoint.previous_secret_until IS 'Until then messages are signed with the secret before, too.';
@@ -82,7 +82,7 @@ BEGIN
 	FOREACH event IN ARRAY events LOOP
 		IF event IS NULL OR event !~ '^(\*|[a-z0-9_]{1,63}(\.[a-z0-9_]{1,63}){0,6})$' THEN
 			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('malformed event "%s"', left(event, 64)),
-				HINT = 'Events look like key.activated; * is all.';
+				HINT = 'Events look like security_key.activated; * is all.';
 		END IF;
 	END LOOP;
 END
@@ -210,20 +210,21 @@ $$;
 COMMENT ON FUNCTION partner_portal.delete_webhook_endpoint(bigint) IS 'Ends an endpoint for good; what it is still owed is cancelled. Needs manage_settings.';
 REVOKE ALL ON FUNCTION partner_portal.delete_webhook_endpoint(bigint) FROM PUBLIC;
 
-CREATE FUNCTION partner_portal.enqueue_webhook_event(workspace_id bigint, event text, data jsonb, dedupe_key text) RETURNS bigint
+CREATE FUNCTION partner_portal.enqueue_event_for(hearers bigint[], workspace_id bigint, event text, data jsonb, dedupe_key text) RETURNS bigint
 	LANGUAGE sql
 BEGIN ATOMIC
 	WITH made AS (
 		INSERT INTO partner_portal.notification AS n (workspace_id, partner_key, kind, dedupe_key, endpoint_id, text_body)
-		SELECT e.workspace_id, e.partner_key, 'webhook.' || enqueue_webhook_event.event,
-			enqueue_webhook_event.dedupe_key || ':' || e.endpoint_id, e.endpoint_id,
-			'{"type":' || to_json(enqueue_webhook_event.event)::text
+		SELECT e.workspace_id, e.partner_key, 'webhook.' || enqueue_event_for.event,
+			enqueue_event_for.dedupe_key || ':' || e.endpoint_id
+				|| CASE WHEN e.workspace_id = enqueue_event_for.workspace_id THEN '' ELSE ':' || enqueue_event_for.workspace_id END,
+			e.endpoint_id,
+			'{"type":' || to_json(enqueue_event_for.event)::text
 				|| ',"timestamp":' || to_json(to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text || ',"data":'
-				|| (jsonb_build_object('workspace_id', enqueue_webhook_event.workspace_id) || enqueue_webhook_event.data)::text || '}'
+				|| (jsonb_build_object('workspace_id', enqueue_event_for.workspace_id) || enqueue_event_for.data)::text || '}'
 		FROM partner_portal.webhook_endpoint e
-		WHERE e.workspace_id IN (enqueue_webhook_event.workspace_id,
-				(SELECT w.partner_id FROM partner_portal.workspace w WHERE w.workspace_id = enqueue_webhook_event.workspace_id))
-			AND e.state <> 'deleted' AND e.events && ARRAY[enqueue_webhook_event.event, '*']
+		WHERE e.workspace_id = ANY (enqueue_event_for.hearers)
+			AND e.state <> 'deleted' AND e.events && ARRAY[enqueue_event_for.event, '*']
 		ON CONFLICT ON CONSTRAINT notification_natural_key DO NOTHING
 		RETURNING n.workspace_id, n.notification_id, n.endpoint_id
 	), queued AS (
@@ -233,8 +234,19 @@ BEGIN ATOMIC
 	)
 	SELECT count(*) FROM queued;
 END;
+COMMENT ON FUNCTION partner_portal.enqueue_event_for(bigint[], bigint, text, jsonb, text) IS
+'As enqueue_webhook_event(), to the endpoints of the workspaces that are to hear of it.';
+REVOKE ALL ON FUNCTION partner_portal.enqueue_event_for(bigint[], bigint, text, jsonb, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.enqueue_webhook_event(workspace_id bigint, event text, data jsonb, dedupe_key text) RETURNS bigint
+	LANGUAGE sql
+BEGIN ATOMIC
+	SELECT partner_portal.enqueue_event_for(ARRAY[enqueue_webhook_event.workspace_id,
+			(SELECT w.partner_id FROM partner_portal.workspace w WHERE w.workspace_id = enqueue_webhook_event.workspace_id)],
+		enqueue_webhook_event.workspace_id, enqueue_webhook_event.event, enqueue_webhook_event.data, enqueue_webhook_event.dedupe_key);
+END;
 COMMENT ON FUNCTION partner_portal.enqueue_webhook_event(bigint, text, jsonb, text) IS
-'For our own functions, in the transaction that causes the event: one message per endpoint of the workspace and of its partner that wants it, at most once per dedupe_key. The body is {"type", "timestamp", "data"}, where data always has workspace_id. Returns how many are owed.';
+'For our own functions, in the transaction that causes the event: one message per endpoint of the workspace and of its partner that wants it, at most once per workspace and dedupe_key. The body is {"type", "timestamp", "data"}, where data always has workspace_id. Returns how many are owed.';
 REVOKE ALL ON FUNCTION partner_portal.enqueue_webhook_event(bigint, text, jsonb, text) FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
