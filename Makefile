@@ -28,6 +28,7 @@ OBJS = \
 	src/explain_access.o \
 	src/restoring.o \
 	src/drop_guard.o \
+	src/enroll.o \
 	src/billing_period.o \
 	src/usage.o \
 	src/input.o \

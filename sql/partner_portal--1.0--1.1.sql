@@ -9,6 +9,62 @@
 
 \echo Use "ALTER EXTENSION partner_portal UPDATE TO '1.1'" to load this file. \quit
 
+-- First of all what has each INSERT INTO role_grant below granted to the roles that are enrolled.
+CREATE FUNCTION partner_portal.issue_grant(role regrole, privilege text, object text) RETURNS void
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'partner_portal_issue_grant';
+COMMENT ON FUNCTION partner_portal.issue_grant(regrole, text, text) IS
+'GRANT privilege ON object TO role, with the rights of the caller. What the script of an upgrade grants through it is the role''s own and part of a dump. 42704: no such role. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.issue_grant(regrole, text, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.kinds_within(as_what text) RETURNS text[]
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT CASE WHEN as_what IN ('trusted_application', 'operator') THEN ARRAY[as_what, 'application'] ELSE ARRAY[as_what] END;
+END;
+COMMENT ON FUNCTION partner_portal.kinds_within(text) IS
+'The kinds whose rows of role_grant a role of this kind needs: its own, and those of an application where it is more than one. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.kinds_within(text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.grant_to_enrolled() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM partner_portal.issue_grant(r.oid, n.privilege, n.object)
+	FROM new_line n JOIN partner_portal.enrolled_role e ON n.as_what = ANY (partner_portal.kinds_within(e.as_what))
+		JOIN pg_roles r ON r.rolname = e.role_name
+	WHERE has_schema_privilege(r.oid, 'partner_portal', 'USAGE');
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.grant_to_enrolled() IS
+'Statement trigger of role_grant: what an upgrade adds is granted to the roles that were enrolled, but for those that are gone or have lost USAGE on the schema. What was taken from a role by hand is not given back. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.grant_to_enrolled() FROM PUBLIC;
+CREATE TRIGGER grant_to_enrolled AFTER INSERT ON partner_portal.role_grant
+	REFERENCING NEW TABLE AS new_line FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.grant_to_enrolled();
+
+-- schema.sql
+
+-- input.sql
+
+-- identity.sql
+
+-- permission.sql
+
+-- workspace.sql
+
+-- member.sql
+
+-- product.sql
+
+-- access_grant.sql
+
+-- permission_signal.sql
+
+-- my_workspaces.sql
+
+-- explain_access.sql
+
+-- notification.sql
+
 -- webhook.sql
 
 COMMENT ON COLUMN partner_portal.webhook_endpoint.events IS 'Names of events, as security_key.activated, or * for all; README.md lists them.';
@@ -189,6 +245,44 @@ REVOKE ALL ON FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz,
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'EXECUTE', 'FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz, timestamptz, boolean)');
 
+-- security_key.sql
+
+-- billing_period.sql
+
+-- key_limit.sql
+
+-- usage.sql
+
+-- close_period.sql
+
+-- activity_import.sql
+
+-- restoring.sql
+
+-- price_plan.sql
+
+-- invoice.sql
+
+-- plan_assignment.sql
+
+-- billing_run.sql
+
+-- billing_batch.sql
+
+-- invoice_change.sql
+
+-- statement.sql
+
+-- invoice_html.sql
+
+-- workspace_lifecycle.sql
+
+-- partner.sql
+
+-- people.sql
+
+-- staff.sql
+
 -- invitation.sql
 
 CREATE OR REPLACE FUNCTION partner_portal.send_invitation(invitation partner_portal.invitation, token text, recipients text[] DEFAULT NULL) RETURNS partner_portal.invitation
@@ -219,6 +313,8 @@ COMMENT ON FUNCTION partner_portal.send_invitation(partner_portal.invitation, te
 'Owes the mails with an invitation''s link, <partner_portal.link_base_url>/invitation/<token>, and returns the invitation as its maker gets it: with the token only for a trusted application. Internal.';
 
 DROP FUNCTION partner_portal.simple_mail(text, text[], text, text, text);
+
+-- invite.sql
 
 -- access_consent.sql
 
@@ -377,6 +473,30 @@ END
 $$;
 COMMENT ON FUNCTION partner_portal.notify_expiring_access(timestamptz) IS
 'Owes both sides'' owners a mail 30, 7 and 1 days before access expires, each once; what was missed meanwhile is not made up for, and the mail tells the days that are left. Returns how many grants expire within the days that a notice is owed for. Operator only (42501).';
+
+-- panel.sql
+
+-- report.sql
+
+-- metrics.sql
+
+-- portal.sql
+
+-- portal_user.sql
+
+-- portal_user_csv.sql
+
+-- isolation.sql
+
+-- portal_page.sql
+
+-- activity_log.sql
+
+-- verify.sql
+
+-- health.sql
+
+-- job.sql
 
 -- mail_template.sql
 
@@ -541,3 +661,32 @@ CREATE TRIGGER notify_granted AFTER INSERT ON partner_portal.access_grant FOR EA
 	WHEN (NEW.state = 'active') EXECUTE FUNCTION partner_portal.notify_access();
 CREATE TRIGGER notify AFTER UPDATE OF state ON partner_portal.access_grant FOR EACH ROW
 	WHEN (NEW.state <> OLD.state AND 'active' IN (NEW.state, OLD.state)) EXECUTE FUNCTION partner_portal.notify_access();
+
+-- enroll.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.enroll_role(role regrole, as_what text) RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT partner_portal.is_operator() THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only the operator may enroll a role';
+	END IF;
+	IF role IS NULL OR as_what IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'role and as_what must not be null';
+	END IF;
+	IF as_what NOT IN ('application', 'trusted_application', 'reporting', 'operator') THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown kind of role "%s"', left(as_what, 64)),
+			HINT = 'Kinds are application, trusted_application, reporting and operator.';
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = role) THEN
+		RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('role with OID %s does not exist', role::oid);
+	END IF;
+	EXECUTE format('GRANT USAGE ON SCHEMA partner_portal TO %s', role);
+	PERFORM partner_portal.issue_grant(enroll_role.role, g.privilege, g.object) FROM partner_portal.role_grant g
+		WHERE g.as_what = ANY (partner_portal.kinds_within(enroll_role.as_what));
+	INSERT INTO partner_portal.enrolled_role (role_name, as_what)
+	SELECT r.rolname, enroll_role.as_what FROM pg_roles r WHERE r.oid = role
+	ON CONFLICT ON CONSTRAINT enrolled_role_pkey DO NOTHING;
+END
+$$;
+
+-- drop_guard.sql

@@ -1,5 +1,5 @@
 -- schema.sql: the schema, and who may be granted what.
--- Every part after this one adds its own lines to role_grant; enroll_role() (enroll.sql) issues them.
+-- Every part after this one adds its own lines to role_grant; enroll.sql issues them.
 
 CREATE SCHEMA partner_portal;
 COMMENT ON SCHEMA partner_portal IS 'Back end of a partner (reseller) portal: tenants, security keys, limits, usage and billing.';
