@@ -39,6 +39,7 @@ OBJS = \
 	src/key_history.o \
 	src/key_settle.o \
 	src/key_limit.o \
+	src/key_event.o \
 	src/usage_counter.o \
 	src/refusal.o \
 	src/activity_chain.o \

@@ -92,6 +92,19 @@ END
 $$;
 COMMENT ON FUNCTION partner_portal.check_webhook(text, text[]) IS 'Raises 22023 if an endpoint cannot be as described.';
 
+CREATE FUNCTION partner_portal.endpoints_changed() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_endpoints_changed';
+COMMENT ON FUNCTION partner_portal.endpoints_changed() IS
+'Trigger: tells every session, with the transaction, to look again which workspaces want events about keys. Fired also in a restoring session and under session_replication_role = replica.';
+REVOKE ALL ON FUNCTION partner_portal.endpoints_changed() FROM PUBLIC;
+
+CREATE TRIGGER changed_insert_delete AFTER INSERT OR DELETE ON partner_portal.webhook_endpoint
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.endpoints_changed();
+CREATE TRIGGER changed_update AFTER UPDATE ON partner_portal.webhook_endpoint
+	FOR EACH ROW WHEN ((OLD.workspace_id, OLD.events, OLD.state = 'deleted') IS DISTINCT FROM (NEW.workspace_id, NEW.events, NEW.state = 'deleted'))
+	EXECUTE FUNCTION partner_portal.endpoints_changed();
+ALTER TABLE partner_portal.webhook_endpoint ENABLE ALWAYS TRIGGER changed_insert_delete, ENABLE ALWAYS TRIGGER changed_update;
+
 CREATE FUNCTION partner_portal.enqueue_event_for(hearers bigint[], workspace_id bigint, event text, data jsonb, dedupe_key text) RETURNS bigint
 	LANGUAGE sql
 BEGIN ATOMIC

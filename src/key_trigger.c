@@ -137,7 +137,8 @@ compare_changes(const void *a, const void *b)
 }
 
 /*
- * apply_changes has the changes counted, in the order of workspaces.
+ * apply_changes has the changes counted, in the order of workspaces, and told to
+ * who wants to hear of keys.
  */
 static void
 apply_changes(Changes *changes, bool restoring)
@@ -155,6 +156,8 @@ apply_changes(Changes *changes, bool restoring)
 		sorted[count++] = change;
 	qsort(sorted, count, sizeof(PpUsageChange *), compare_changes);
 	pp_usage_apply(sorted, count, restoring);
+	if (!restoring)
+		pp_key_events(sorted, count);
 	pfree(sorted);
 }
 

@@ -62,6 +62,7 @@ typedef struct PpKeyNote
 	int64		ids[PP_NOTED_KEYS]; /* the first ones */
 	char		reason[16];		/* of the first one */
 	bool		reasons;		/* whether there are others */
+	int64		line;			/* number of its line, once it is logged */
 } PpKeyNote;
 
 /* Memberships that one statement changed, for the log. */
@@ -148,6 +149,9 @@ extern void pp_log_later(const PpLogLine *line);
 extern void pp_note_member(PpMemberNote *note, int64 account_id, const PpMember *was, const PpMember *is);
 extern List *pp_statement_lines(const PpUsageChange *change);
 extern void pp_log_lines(List *lines);
+
+/* in key_event.c: webhook events about keys */
+extern void pp_key_events(PpUsageChange **changes, int count);
 
 /* in key_restamp.c: stamps that do not stand, and acting as the owner of our tables */
 typedef struct PpOwner

@@ -320,15 +320,24 @@ log_line(UsageTable *table, const PpLogLine *line)
 }
 
 /*
- * log_change appends what the log says about a statement.
+ * log_change appends what the log says about a statement, and notes the numbers
+ * of the lines about keys.
  */
 static void
-log_change(UsageTable *table, const PpUsageChange *change)
+log_change(UsageTable *table, PpUsageChange *change)
 {
 	ListCell   *cell;
 
 	foreach(cell, pp_statement_lines(change))
-		log_line(table, lfirst(cell));
+	{
+		const PpLogLine *line = lfirst(cell);
+		int64		id = log_line(table, line);
+
+		if (strcmp(line->action, "activate_key") == 0)
+			change->activated.line = id;
+		else if (strcmp(line->action, "disable_key") == 0)
+			change->disabled.line = id;
+	}
 }
 
 /*

@@ -138,9 +138,9 @@ SELECT o.relname, a.privilege_type AS too_much, a.grantee::regrole FROM ours o J
 SELECT signature AS restoring_not_asked FROM functions f JOIN pg_language l ON l.oid = f.prolang
 	WHERE f.prorettype = 'trigger'::regtype AND l.lanname = 'plpgsql' AND f.body !~ 'partner_portal\.restoring_session\('
 	AND f.proname <> 'grant_to_enrolled' ORDER BY 1;
--- triggers fire always only where they announce access
+-- triggers fire always only where they announce access, or who wants events
 SELECT o.relname, t.tgname AS always FROM ours o JOIN pg_trigger t ON t.tgrelid = o.oid
-	WHERE NOT t.tgisinternal AND (t.tgenabled = 'A') <> (t.tgname LIKE 'acl\_%') ORDER BY 1, 2;
+	WHERE NOT t.tgisinternal AND (t.tgenabled = 'A') <> (t.tgname ~ '^(acl|changed)_') ORDER BY 1, 2;
 -- foreign keys are checked at once
 SELECT o.relname, k.conname AS deferrable FROM ours o JOIN pg_constraint k ON k.conrelid = o.oid WHERE k.condeferrable ORDER BY 1, 2;
 -- tenant tables are keyed by workspace first; and no type there lacks leakproof comparison
