@@ -1,5 +1,5 @@
 # job_schedule.pl: schedule_jobs() and unschedule_jobs() with the real pg_cron, which runs tick() once.
-# packages: postgresql-15-cron
+# packages: postgresql-MAJOR-cron
 
 use strict;
 use warnings;
