@@ -506,4 +506,5 @@ def main():
     sys.exit(harness.finish())
 
 
-main()
+if __name__ == "__main__":
+    main()
