@@ -40,11 +40,16 @@ OBJS = \
 	src/key_settle.o \
 	src/key_limit.o \
 	src/key_event.o \
+	src/usage_row.o \
 	src/usage_counter.o \
 	src/refusal.o \
 	src/activity_chain.o \
+	src/activity_line.o \
 	src/activity_log.o \
 	src/activity_guard.o \
+	src/digest.o \
+	src/row_writer.o \
+	src/our_relation.o \
 	src/outbox.o \
 	src/worker.o \
 	src/job.o \

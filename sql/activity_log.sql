@@ -1,7 +1,9 @@
 -- activity_log.sql: who did what, where and when, as one chain of hashes per workspace.
 --
 -- Lines are written by triggers in C (activity_log.c), in the acting transaction, and by log_activity() for the application's
--- own. The head of a workspace's chain sits beside its counters (workspace_usage) under their lock.
+-- own. The head of a workspace's chain sits beside its counters (workspace_usage) under their lock: number and hash of the
+-- last line together. So two lines that followed the same one would have the same number, and the primary key keeps a
+-- chain from forking.
 
 CREATE TABLE partner_portal.activity (
 	workspace_id bigint NOT NULL,
@@ -23,7 +25,6 @@ CREATE TABLE partner_portal.activity (
 	prev_hash bytea NOT NULL,
 	hash bytea NOT NULL,
 	CONSTRAINT activity_pkey PRIMARY KEY (workspace_id, activity_id),
-	CONSTRAINT activity_prev_hash_key UNIQUE (workspace_id, prev_hash),
 	CONSTRAINT activity_workspace FOREIGN KEY (workspace_id) REFERENCES partner_portal.workspace,
 	CONSTRAINT activity_source CHECK (source IN ('database', 'application')),
 	CONSTRAINT activity_action CHECK (action IN ('invite_user', 'server_action', 'update_configuration', 'update_user_profile',

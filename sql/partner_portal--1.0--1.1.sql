@@ -505,6 +505,8 @@ COMMENT ON FUNCTION partner_portal.notify_expiring_access(timestamptz) IS
 
 -- activity_log.sql
 
+ALTER TABLE partner_portal.activity DROP CONSTRAINT activity_prev_hash_key;
+
 -- verify.sql
 
 -- health.sql

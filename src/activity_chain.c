@@ -24,11 +24,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "common/cryptohash.h"
-#include "common/sha2.h"
-#include "executor/executor.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
@@ -87,30 +83,13 @@ static const char *const activity_columns[] = {
 struct PpLog
 {
 	Relation	rel;
-	EState	   *estate;
-	ResultRelInfo *result;
+	PpRowWriter *writer;
 	TupleTableSlot *slot;
 	MemoryContext line;			/* of one line, reset after it */
 	int64		account_id;		/* who acts; 0 is nobody signed in */
 	Datum		account_email;	/* of the account; 0 if there is none */
 	Datum		database_role;
 };
-
-/*
- * hash_bytes leaves the SHA-256 of some bytes.
- */
-static void
-hash_bytes(const void *data, size_t length, uint8 hash[PP_HASH_LENGTH])
-{
-	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
-
-	if (context == NULL ||
-		pg_cryptohash_init(context) < 0 ||
-		pg_cryptohash_update(context, data, length) < 0 ||
-		pg_cryptohash_final(context, hash, PP_HASH_LENGTH) < 0)
-		elog(ERROR, "could not compute SHA-256 of a line of the activity log");
-	pg_cryptohash_free(context);
-}
 
 /*
  * send_text adds a text to an image: absent, or its length and UTF-8 bytes.
@@ -169,7 +148,7 @@ digest_parts(bytea *salt, Datum first, bool no_first, Datum second, bool no_seco
 	appendBinaryStringInfo(&image, VARDATA_ANY(salt), VARSIZE_ANY_EXHDR(salt));
 	send_datum(&image, first, no_first);
 	send_datum(&image, second, no_second);
-	hash_bytes(image.data, image.len, digest);
+	pp_sha256(image.data, image.len, digest);
 	pfree(image.data);
 }
 
@@ -185,22 +164,18 @@ details_text(Datum details)
 }
 
 /*
- * take_digest leaves the digest of a part: computed while its salt is there,
- * else the one that was kept when it was erased; zeros where there never was
+ * take_digest leaves the digest of a part, a column and a text that may be
+ * absent (0): computed while its salt is there, else the one that was kept when it was erased; zeros where there never was
  * anything.
  */
 static void
-take_digest(Datum *values, bool *nulls, int salt, int kept, int first, int second,
+take_digest(Datum *values, bool *nulls, int salt, int kept, int first, Datum second,
 			uint8 digest[PP_HASH_LENGTH])
 {
 	memset(digest, 0, PP_HASH_LENGTH);
 	if (!nulls[salt - 1])
-	{
-		bool		no_second = second == 0 || nulls[second - 1];
-
 		digest_parts(DatumGetByteaPP(values[salt - 1]), values[first - 1], nulls[first - 1],
-					 no_second ? (Datum) 0 : details_text(values[second - 1]), no_second, digest);
-	}
+					 second, second == (Datum) 0, digest);
 	else if (!nulls[kept - 1])
 	{
 		bytea	   *stored = DatumGetByteaPP(values[kept - 1]);
@@ -210,10 +185,11 @@ take_digest(Datum *values, bool *nulls, int salt, int kept, int first, int secon
 }
 
 /*
- * hash_line leaves the hash of a line of table activity.
+ * hash_line leaves the hash of a line of table activity.  details is the text of
+ * the details, 0 if there are none.
  */
 static void
-hash_line(Datum *values, bool *nulls, uint8 hash[PP_HASH_LENGTH])
+hash_line(Datum *values, bool *nulls, Datum details, uint8 hash[PP_HASH_LENGTH])
 {
 	StringInfoData image;
 	bytea	   *prev = DatumGetByteaPP(values[ACTIVITY_PREV_HASH - 1]);
@@ -234,9 +210,9 @@ hash_line(Datum *values, bool *nulls, uint8 hash[PP_HASH_LENGTH])
 	send_datum(&image, values[ACTIVITY_ACTION - 1], nulls[ACTIVITY_ACTION - 1]);
 	take_digest(values, nulls, ACTIVITY_ACCOUNT_SALT, ACTIVITY_ACCOUNT_DIGEST, ACTIVITY_ACCOUNT_EMAIL, 0, digest);
 	appendBinaryStringInfo(&image, (char *) digest, PP_HASH_LENGTH);
-	take_digest(values, nulls, ACTIVITY_TEXT_SALT, ACTIVITY_TEXT_DIGEST, ACTIVITY_DESCRIPTION, ACTIVITY_DETAILS, digest);
+	take_digest(values, nulls, ACTIVITY_TEXT_SALT, ACTIVITY_TEXT_DIGEST, ACTIVITY_DESCRIPTION, details, digest);
 	appendBinaryStringInfo(&image, (char *) digest, PP_HASH_LENGTH);
-	hash_bytes(image.data, image.len, hash);
+	pp_sha256(image.data, image.len, hash);
 	pfree(image.data);
 }
 
@@ -261,10 +237,7 @@ new_salt(void)
 {
 	uint8		salt[SALT_LENGTH];
 
-	if (!pg_strong_random(salt, SALT_LENGTH))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random bytes")));
+	pp_random_bytes(salt, SALT_LENGTH);
 	return bytes_datum(salt, SALT_LENGTH);
 }
 
@@ -275,17 +248,16 @@ new_salt(void)
 static Datum
 email_of(int64 account_id)
 {
-	Oid			schema = get_namespace_oid(PP_SCHEMA, false);
 	Relation	account;
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	row;
 	Datum		email = (Datum) 0;
 
-	account = table_open(get_relname_relid("account", schema), AccessShareLock);
+	account = table_open(pp_our_relation(PP_ACCOUNT), AccessShareLock);
 	ScanKeyInit(&key, get_attnum(RelationGetRelid(account), "account_id"),
 				BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(account_id));
-	scan = systable_beginscan(account, get_relname_relid("account_pkey", schema), true, NULL, 1, &key);
+	scan = systable_beginscan(account, pp_our_relation(PP_ACCOUNT_PKEY), true, NULL, 1, &key);
 	row = systable_getnext(scan);
 	if (HeapTupleIsValid(row))
 	{
@@ -324,14 +296,9 @@ pp_log_begin(void)
 {
 	PpLog	   *log = palloc0(sizeof(PpLog));
 
-	log->rel = table_open(get_relname_relid("activity", get_namespace_oid(PP_SCHEMA, false)),
-						  RowExclusiveLock);
+	log->rel = table_open(pp_our_relation(PP_ACTIVITY), RowExclusiveLock);
 	check_activity(log->rel);
-	log->estate = CreateExecutorState();
-	log->result = makeNode(ResultRelInfo);
-	InitResultRelInfo(log->result, log->rel, 0, NULL, 0);
-	log->result->ri_TrigDesc = NULL;
-	ExecOpenIndices(log->result, false);
+	log->writer = pp_writer_open(log->rel);
 	log->slot = MakeSingleTupleTableSlot(RelationGetDescr(log->rel), &TTSOpsVirtual);
 	log->line = AllocSetContextCreate(CurrentMemoryContext, "line of the activity log", ALLOCSET_DEFAULT_SIZES);
 	log->account_id = pp_account_id();
@@ -349,8 +316,7 @@ pp_log_end(PpLog *log)
 {
 	MemoryContextDelete(log->line);
 	ExecDropSingleTupleTableSlot(log->slot);
-	ExecCloseIndices(log->result);
-	FreeExecutorState(log->estate);
+	pp_writer_close(log->writer);
 	table_close(log->rel, NoLock);
 	pfree(log);
 }
@@ -366,6 +332,7 @@ pp_log_append(PpLog *log, const PpLogLine *line, int64 partner_key, PpLogHead *h
 	Datum	   *values = log->slot->tts_values;
 	bool	   *nulls = log->slot->tts_isnull;
 	TimestampTz at = Max(GetCurrentTimestamp(), head->at);
+	Datum		details;
 
 	ExecClearTuple(log->slot);
 	memset(nulls, true, RelationGetDescr(log->rel)->natts * sizeof(bool));
@@ -383,8 +350,17 @@ pp_log_append(PpLog *log, const PpLogLine *line, int64 partner_key, PpLogHead *h
 	values[ACTIVITY_ABOUT_ACCOUNT_ID - 1] = Int64GetDatum(line->about);
 	nulls[ACTIVITY_ABOUT_ACCOUNT_ID - 1] = line->about == 0;
 	values[ACTIVITY_DESCRIPTION - 1] = CStringGetTextDatum(line->description);
-	values[ACTIVITY_DETAILS - 1] = DirectFunctionCall1(jsonb_in,
-													   CStringGetDatum(line->details == NULL ? "{}" : line->details));
+	if (line->details_value != NULL)
+	{
+		values[ACTIVITY_DETAILS - 1] = PointerGetDatum(line->details_value);
+		details = CStringGetTextDatum(line->details);
+	}
+	else
+	{
+		values[ACTIVITY_DETAILS - 1] = DirectFunctionCall1(jsonb_in,
+														   CStringGetDatum(line->details == NULL ? "{}" : line->details));
+		details = details_text(values[ACTIVITY_DETAILS - 1]);
+	}
 	values[ACTIVITY_PARTNER_KEY - 1] = Int64GetDatum(partner_key);
 	nulls[ACTIVITY_ACCOUNT_SALT - 1] = log->account_email == (Datum) 0;
 	if (log->account_email != (Datum) 0)
@@ -394,19 +370,19 @@ pp_log_append(PpLog *log, const PpLogLine *line, int64 partner_key, PpLogHead *h
 	nulls[ACTIVITY_TEXT_DIGEST - 1] = true;
 	values[ACTIVITY_PREV_HASH - 1] = bytes_datum(head->hash, PP_HASH_LENGTH);
 
-	hash_line(values, nulls, head->hash);
+	hash_line(values, nulls, details, head->hash);
 	head->id++;
 	head->at = at;
 	values[ACTIVITY_HASH - 1] = bytes_datum(head->hash, PP_HASH_LENGTH);
 	ExecStoreVirtualTuple(log->slot);
 	/* Not by the executor, which would parse every CHECK of the table again for each line. */
 	table_tuple_insert(log->rel, log->slot, GetCurrentCommandId(true), 0, NULL);
-	(void) pp_insert_index_tuples(log->result, log->slot, log->estate);
+	/* Two lines that followed the same one would have the same number, which the primary key refuses. */
+	pp_writer_entries(log->writer, log->slot, false);
 
 	ExecClearTuple(log->slot);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(log->line);
-	ResetPerTupleExprContext(log->estate);
 }
 
 /*
@@ -450,7 +426,8 @@ check_line(TupleTableSlot *slot, int64 id, uint8 prev[PP_HASH_LENGTH])
 		return "the line is missing";
 	if (!same_bytes(slot->tts_values[ACTIVITY_PREV_HASH - 1], prev))
 		return "the line does not follow the one before it";
-	hash_line(slot->tts_values, slot->tts_isnull, hash);
+	hash_line(slot->tts_values, slot->tts_isnull,
+			  slot->tts_isnull[ACTIVITY_DETAILS - 1] ? (Datum) 0 : details_text(slot->tts_values[ACTIVITY_DETAILS - 1]), hash);
 	if (!same_bytes(slot->tts_values[ACTIVITY_HASH - 1], hash))
 		return "the line was changed";
 	memcpy(prev, hash, PP_HASH_LENGTH);
@@ -465,9 +442,8 @@ check_line(TupleTableSlot *slot, int64 id, uint8 prev[PP_HASH_LENGTH])
 static const char *
 check_chain(int64 workspace_id, Snapshot snapshot, int64 *id, uint8 hash[PP_HASH_LENGTH])
 {
-	Oid			schema = get_namespace_oid(PP_SCHEMA, false);
-	Relation	rel = table_open(get_relname_relid("activity", schema), AccessShareLock);
-	Relation	index = index_open(get_relname_relid("activity_pkey", schema), AccessShareLock);
+	Relation	rel = table_open(pp_our_relation(PP_ACTIVITY), AccessShareLock);
+	Relation	index = index_open(pp_our_relation(PP_ACTIVITY_PKEY), AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	MemoryContext line = AllocSetContextCreate(CurrentMemoryContext, "line of the activity log", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old_context;

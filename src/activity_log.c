@@ -4,7 +4,7 @@
  *		What is written to the activity log, by triggers and by log_activity().
  *
  * Statements that switch keys or change memberships gain one line per statement
- * and workspace, written while the counters are locked anyway (usage_counter.c).
+ * and workspace (activity_line.c), written while the counters are locked anyway.
  * Row triggers of other tables hand their lines to key_settle.c, which has
  * them written when the query is done, in the order of workspaces.  A line that
  * a trigger writes names people by number only.
@@ -33,23 +33,6 @@ PG_FUNCTION_INFO_V1(partner_portal_log_row);
 PG_FUNCTION_INFO_V1(partner_portal_log_workspace);
 PG_FUNCTION_INFO_V1(partner_portal_log_account);
 PG_FUNCTION_INFO_V1(partner_portal_write_activity);
-
-#define NOTED_MEMBERS	20
-
-/*
- * new_line returns a line with a description, in the current memory context.
- */
-static PpLogLine *
-new_line(int64 workspace_id, const char *action, char *description, char *details)
-{
-	PpLogLine  *line = palloc0(sizeof(PpLogLine));
-
-	line->workspace_id = workspace_id;
-	line->action = action;
-	line->description = description;
-	line->details = details;
-	return line;
-}
 
 /*
  * begin_member begins a member of a JSON object that is being built.
@@ -97,95 +80,6 @@ append_value(StringInfo json, Oid type, Datum value, bool null)
 		appendStringInfoString(json, OidOutputFunctionCall(output, value));
 	else
 		escape_json(json, OidOutputFunctionCall(output, value));
-}
-
-/*
- * key_line returns the line about keys switched one way.
- */
-static PpLogLine *
-key_line(int64 workspace_id, const char *action, const char *done, const PpKeyNote *note)
-{
-	StringInfoData json;
-
-	initStringInfo(&json);
-	appendStringInfo(&json, "{\"keys\": %d, \"smartphone\": %d, \"contactless_card\": %d, \"key_ids\": [",
-					 note->count, note->kinds[PP_SMARTPHONE], note->kinds[PP_CONTACTLESS_CARD]);
-	for (int i = 0; i < Min(note->count, PP_NOTED_KEYS); i++)
-		appendStringInfo(&json, i == 0 ? INT64_FORMAT : ", " INT64_FORMAT, note->ids[i]);
-	appendStringInfoChar(&json, ']');
-	if (note->reason[0] != '\0' && !note->reasons && strcmp(done, "disabled") == 0)
-	{
-		begin_member(&json, "reason");
-		escape_json(&json, note->reason);
-	}
-	appendStringInfoChar(&json, '}');
-	return new_line(workspace_id, action,
-					note->count == 1 ? psprintf("key " INT64_FORMAT " %s", note->ids[0], done) :
-					psprintf("%d keys %s", note->count, done), json.data);
-}
-
-/*
- * pp_note_member notes for the log what became of one membership.
- */
-void
-pp_note_member(PpMemberNote *note, int64 account_id, const PpMember *was, const PpMember *is)
-{
-	if (note->count++ == 0)
-	{
-		note->account_id = account_id;
-		note->changes = makeStringInfo();
-		if (is->role == NULL)
-			note->description = psprintf("account " INT64_FORMAT " is no longer %s", account_id, was->role);
-		else if (was->role == NULL)
-			note->description = psprintf(is->accepted ? "account " INT64_FORMAT " is now %s" :
-										 "account " INT64_FORMAT " was made %s and has yet to accept",
-										 account_id, is->role);
-		else if (strcmp(was->role, is->role) != 0)
-			note->description = psprintf("account " INT64_FORMAT " is now %s, was %s", account_id, is->role, was->role);
-		else
-			note->description = psprintf(is->accepted ? "account " INT64_FORMAT " accepted to be %s" :
-										 "account " INT64_FORMAT " has yet to accept to be %s",
-										 account_id, is->role);
-	}
-	if (note->count > NOTED_MEMBERS)
-		return;
-	appendStringInfo(note->changes, "%s{\"account_id\": " INT64_FORMAT ", \"was\": ",
-					 note->count == 1 ? "" : ", ", account_id);
-	append_value(note->changes, CSTRINGOID, CStringGetDatum(was->role), was->role == NULL);
-	appendStringInfoString(note->changes, ", \"role\": ");
-	append_value(note->changes, CSTRINGOID, CStringGetDatum(is->role), is->role == NULL);
-	appendStringInfo(note->changes, ", \"accepted\": %s}", is->accepted ? "true" : "false");
-}
-
-/*
- * pp_statement_lines returns the lines about what a statement did to the keys
- * and members of one workspace.
- */
-List *
-pp_statement_lines(const PpUsageChange *change)
-{
-	const PpMemberNote *members = &change->members;
-	List	   *lines = NIL;
-
-	if (change->disabled.count > 0)
-		lines = lappend(lines, key_line(change->workspace_id, "disable_key",
-										change->deleted_keys > 0 ? "deleted" :
-										change->disabled.revoked == change->disabled.count ? "revoked" : "disabled",
-										&change->disabled));
-	if (change->activated.count > 0)
-		lines = lappend(lines, key_line(change->workspace_id, "activate_key", "activated", &change->activated));
-	if (members->count > 0)
-	{
-		PpLogLine  *line = new_line(change->workspace_id, "update_user_permissions",
-									members->count == 1 ? members->description :
-									psprintf("%d memberships changed", members->count),
-									psprintf("{\"members\": %d, \"changes\": [%s]}", members->count, members->changes->data));
-
-		if (members->count == 1)
-			line->about = members->account_id;
-		lines = lappend(lines, line);
-	}
-	return lines;
 }
 
 /* A line and its place, so that lines of one workspace stay in order. */

@@ -16,10 +16,8 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "executor/executor.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -63,8 +61,8 @@ typedef struct Stretch
 struct PpHistory
 {
 	Relation	rel;
-	EState	   *estate;
-	ResultRelInfo *result;
+	PpRowWriter *writer;
+	MemoryContext batch;		/* of the rows that are written at once */
 	Datum		kinds[PP_KINDS];
 	Stretch    *stretches;
 	int			count;
@@ -83,18 +81,14 @@ pp_history_begin(void)
 	static bool checked = false;
 	PpHistory  *history = palloc0(sizeof(PpHistory));
 
-	history->rel = table_open(get_relname_relid("key_history", get_namespace_oid(PP_SCHEMA, false)),
-							  RowExclusiveLock);
+	history->rel = table_open(pp_our_relation(PP_KEY_HISTORY), RowExclusiveLock);
 	if (!checked)
 	{
 		pp_check_columns(RelationGetDescr(history->rel), HISTORY_COLUMNS, history_columns);
 		checked = true;
 	}
-	history->estate = CreateExecutorState();
-	history->result = makeNode(ResultRelInfo);
-	InitResultRelInfo(history->result, history->rel, 0, NULL, 0);
-	history->result->ri_TrigDesc = NULL;
-	ExecOpenIndices(history->result, false);
+	history->writer = pp_writer_open(history->rel);
+	history->batch = AllocSetContextCreate(CurrentMemoryContext, "rows of key_history", ALLOCSET_DEFAULT_SIZES);
 	history->kinds[PP_SMARTPHONE] = CStringGetTextDatum("smartphone");
 	history->kinds[PP_CONTACTLESS_CARD] = CStringGetTextDatum("contactless_card");
 	return history;
@@ -110,16 +104,16 @@ flush_rows(PpHistory *history)
 
 	if (history->filled == 0)
 		return;
-	old_context = MemoryContextSwitchTo(GetPerTupleMemoryContext(history->estate));
+	old_context = MemoryContextSwitchTo(history->batch);
 	table_multi_insert(history->rel, history->slots, history->filled,
 					   GetCurrentCommandId(true), 0, NULL);
 	MemoryContextSwitchTo(old_context);
 	for (int i = 0; i < history->filled; i++)
 	{
-		(void) pp_insert_index_tuples(history->result, history->slots[i], history->estate);
+		pp_writer_entries(history->writer, history->slots[i], false);
 		ExecClearTuple(history->slots[i]);
 	}
-	ResetPerTupleExprContext(history->estate);
+	MemoryContextReset(history->batch);
 	history->filled = 0;
 }
 
@@ -221,8 +215,8 @@ pp_history_end(PpHistory *history)
 	flush_stretches(history);
 	for (int i = 0; i < history->made; i++)
 		ExecDropSingleTupleTableSlot(history->slots[i]);
-	ExecCloseIndices(history->result);
-	FreeExecutorState(history->estate);
+	pp_writer_close(history->writer);
+	MemoryContextDelete(history->batch);
 	table_close(history->rel, NoLock);
 	pfree(history);
 }

@@ -13,15 +13,14 @@
 #include "access/relscan.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "partner_portal.h"
 #include "security_key.h"
@@ -33,7 +32,7 @@
 void
 pp_become_owner(PpOwner *self)
 {
-	Oid			table = get_relname_relid("workspace_usage", get_namespace_oid(PP_SCHEMA, false));
+	Oid			table = pp_our_relation(PP_WORKSPACE_USAGE);
 	HeapTuple	tuple;
 	Oid			owner;
 
@@ -113,7 +112,7 @@ pp_restamp_all(PpRestamps *list, Relation rel)
 
 	if (list->count == 0)
 		return;
-	index = index_open(get_relname_relid("security_key_pkey", RelationGetNamespace(rel)), RowExclusiveLock);
+	index = index_open(pp_our_relation(PP_SECURITY_KEY_PKEY), RowExclusiveLock);
 	estate = CreateExecutorState();
 	result = makeNode(ResultRelInfo);
 	InitResultRelInfo(result, rel, 0, NULL, 0);

@@ -49,8 +49,11 @@ static const char *const member_columns[] = {
 /* The changes of one statement, by workspace. */
 typedef struct Changes
 {
-	HTAB	   *table;
+	int			count;
+	PpUsageChange first;		/* most statements are about one workspace */
+	HTAB	   *others;			/* NULL while there is none */
 	PpUsageChange *last;		/* the one looked up last */
+	PpUsageChange **sorted;		/* all of them, once they are counted */
 	bool		history;		/* whether a stretch ended */
 } Changes;
 
@@ -93,28 +96,50 @@ check_trigger(FunctionCallInfo fcinfo, const char *name)
 }
 
 /*
+ * begin_changes begins with none.
+ */
+static void
+begin_changes(Changes *changes)
+{
+	changes->count = 0;
+	changes->others = NULL;
+	changes->last = NULL;
+	changes->sorted = NULL;
+	changes->history = false;
+}
+
+/*
  * change_of returns the change of a workspace, a new one at first.
  */
 static PpUsageChange *
 change_of(Changes *changes, int64 workspace_id)
 {
-	bool		found;
+	bool		found = false;
 
 	if (changes->last != NULL && changes->last->workspace_id == workspace_id)
 		return changes->last;
-	if (changes->table == NULL)
+	if (changes->count == 0 || changes->first.workspace_id == workspace_id)
 	{
-		HASHCTL		control = {0};
-
-		control.keysize = sizeof(int64);
-		control.entrysize = sizeof(PpUsageChange);
-		control.hcxt = CurrentMemoryContext;
-		changes->table = hash_create("changes of workspaces", 64, &control,
-									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		found = changes->count > 0;
+		changes->last = &changes->first;
 	}
-	changes->last = hash_search(changes->table, &workspace_id, HASH_ENTER, &found);
+	else
+	{
+		if (changes->others == NULL)
+		{
+			HASHCTL		control = {0};
+
+			control.keysize = sizeof(int64);
+			control.entrysize = sizeof(PpUsageChange);
+			control.hcxt = CurrentMemoryContext;
+			changes->others = hash_create("changes of workspaces", 64, &control,
+										  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		}
+		changes->last = hash_search(changes->others, &workspace_id, HASH_ENTER, &found);
+	}
 	if (!found)
 	{
+		changes->count++;
 		memset(changes->last, 0, sizeof(PpUsageChange));
 		changes->last->workspace_id = workspace_id;
 		changes->last->first_activation = DT_NOEND;
@@ -143,22 +168,25 @@ compare_changes(const void *a, const void *b)
 static void
 apply_changes(Changes *changes, bool restoring)
 {
-	PpUsageChange **sorted;
-	PpUsageChange *change;
-	HASH_SEQ_STATUS scan;
 	int			count = 0;
 
-	if (changes->table == NULL)
+	if (changes->count == 0)
 		return;
-	sorted = palloc(hash_get_num_entries(changes->table) * sizeof(PpUsageChange *));
-	hash_seq_init(&scan, changes->table);
-	while ((change = hash_seq_search(&scan)) != NULL)
-		sorted[count++] = change;
-	qsort(sorted, count, sizeof(PpUsageChange *), compare_changes);
-	pp_usage_apply(sorted, count, restoring);
+	changes->sorted = palloc(changes->count * sizeof(PpUsageChange *));
+	changes->sorted[count++] = &changes->first;
+	if (changes->others != NULL)
+	{
+		PpUsageChange *change;
+		HASH_SEQ_STATUS scan;
+
+		hash_seq_init(&scan, changes->others);
+		while ((change = hash_seq_search(&scan)) != NULL)
+			changes->sorted[count++] = change;
+		qsort(changes->sorted, count, sizeof(PpUsageChange *), compare_changes);
+	}
+	pp_usage_apply(changes->sorted, count, restoring);
 	if (!restoring)
-		pp_key_events(sorted, count);
-	pfree(sorted);
+		pp_key_events(changes->sorted, count);
 }
 
 /*
@@ -414,20 +442,11 @@ key_pass(TriggerData *trigdata, Changes *changes, PpHistory *history, PpRestamps
 static bool
 needs_finish(Changes *changes)
 {
-	HASH_SEQ_STATUS scan;
-	PpUsageChange *change;
-
 	if (changes->history)
 		return true;
-	hash_seq_init(&scan, changes->table);
-	while ((change = hash_seq_search(&scan)) != NULL)
-	{
-		if (change->first_activation < change->start_floor)
-		{
-			hash_seq_term(&scan);
+	for (int i = 0; i < changes->count; i++)
+		if (changes->sorted[i]->first_activation < changes->sorted[i]->start_floor)
 			return true;
-		}
-	}
 	return false;
 }
 
@@ -442,14 +461,15 @@ partner_portal_count_keys(PG_FUNCTION_ARGS)
 	bool		restoring = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring();
 	MemoryContext context;
 	MemoryContext old_context;
-	Changes		changes = {0};
+	Changes		changes;
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "changes of keys", ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(context);
+	begin_changes(&changes);
 
 	key_pass(trigdata, &changes, NULL, NULL);
 	apply_changes(&changes, restoring);
-	if (changes.table != NULL && !restoring && needs_finish(&changes))
+	if (changes.count > 0 && !restoring && needs_finish(&changes))
 	{
 		PpHistory  *history = pp_history_begin();
 		PpRestamps restamps = {0};
@@ -542,7 +562,7 @@ partner_portal_count_owners(PG_FUNCTION_ARGS)
 	static bool checked = false;
 	MemoryContext context;
 	MemoryContext old_context;
-	Changes		changes = {0};
+	Changes		changes;
 	bool		restoring = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring();
 
 	if (!checked)
@@ -552,6 +572,7 @@ partner_portal_count_owners(PG_FUNCTION_ARGS)
 	}
 	context = AllocSetContextCreate(CurrentMemoryContext, "changes of owners", ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(context);
+	begin_changes(&changes);
 	member_pass(trigdata, &changes, restoring);
 	apply_changes(&changes, restoring);
 

@@ -170,6 +170,25 @@ extern const PpAccess *pp_access_of(int64 account_id);
 extern void pp_read_portal_users(Oid schema, PpAccess *access);
 extern const PpPortalUser *pp_portal_user(const PpAccess *access, int64 portal_id);
 
+/* in our_relation.c: what is opened for every statement */
+typedef enum PpOurRelation
+{
+	PP_WORKSPACE,
+	PP_WORKSPACE_PKEY,
+	PP_WORKSPACE_USAGE,
+	PP_WORKSPACE_USAGE_PKEY,
+	PP_ACCOUNT,
+	PP_ACCOUNT_PKEY,
+	PP_ACTIVITY,
+	PP_ACTIVITY_PKEY,
+	PP_KEY_HISTORY,
+	PP_SECURITY_KEY_PKEY,
+	PP_KEY_ID_SEQUENCE,
+	PP_OUR_RELATIONS
+} PpOurRelation;
+
+extern Oid	pp_our_relation(PpOurRelation which);
+
 /* in acl_row.c: reading rows as of the latest commit */
 extern Datum pp_row_column(HeapTuple row, Relation relation, const char *name, bool *isnull);
 extern bool pp_row_is_set(HeapTuple row, Relation relation, const char *name);
@@ -241,9 +260,13 @@ extern void pp_drop_guard_hooks(void);
 /* in refusal.c: what the server log is told of refusals */
 extern void pp_refused(int sqlstate, const char *what, int64 workspace_id, const char *more);
 
-/* in activity_chain.c: the log, a chain of hashes per workspace */
+/* in digest.c: SHA-256 and random bytes */
 #define PP_HASH_LENGTH	32
 
+extern void pp_sha256(const void *data, size_t length, uint8 hash[PP_HASH_LENGTH]);
+extern void pp_random_bytes(uint8 *bytes, int length);
+
+/* in activity_chain.c: the log, a chain of hashes per workspace */
 typedef struct PpLogHead
 {
 	int64		id;				/* number of the last line, 0 before the first */
@@ -257,6 +280,7 @@ typedef struct PpLogLine
 	const char *action;
 	const char *description;
 	const char *details;		/* a JSON object; NULL is an empty one */
+	const void *details_value;	/* the same as Jsonb, whose text details then is exactly; or NULL */
 	int64		about;			/* account that it tells about; 0 is none */
 	bool		by_application; /* written by log_activity() */
 } PpLogLine;

@@ -14,13 +14,11 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -174,7 +172,7 @@ set_null(Datum *values, bool *nulls, int column)
  * stays as it was.
  */
 static void
-stamp_insert(Relation rel, Datum *values, bool *nulls)
+stamp_insert(Datum *values, bool *nulls)
 {
 	bool		restoring = pp_restoring();
 	int64		workspace_id;
@@ -182,9 +180,7 @@ stamp_insert(Relation rel, Datum *values, bool *nulls)
 
 	if (!restoring || nulls[KEY_KEY_ID - 1])
 	{
-		Oid			sequence = get_relname_relid("security_key_key_id_seq", RelationGetNamespace(rel));
-
-		values[KEY_KEY_ID - 1] = Int64GetDatum(nextval_internal(sequence, false));
+		values[KEY_KEY_ID - 1] = Int64GetDatum(nextval_internal(pp_our_relation(PP_KEY_ID_SEQUENCE), false));
 		nulls[KEY_KEY_ID - 1] = false;
 	}
 	if (restoring || nulls[KEY_WORKSPACE_ID - 1])
@@ -335,7 +331,7 @@ partner_portal_stamp_key(PG_FUNCTION_ARGS)
 	heap_deform_tuple(tuple, desc, values, nulls);
 
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
-		stamp_insert(trigdata->tg_relation, values, nulls);
+		stamp_insert(values, nulls);
 	else
 	{
 		Datum	   *old_values = palloc(desc->natts * sizeof(Datum));

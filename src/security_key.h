@@ -131,6 +131,23 @@ extern bool pp_text_is(Datum value, const char *text);
 extern int	pp_key_kind(Datum kind);
 extern void pp_check_columns(TupleDesc desc, int count, const char *const *names);
 
+/* in usage_row.c: the row of workspace_usage of a workspace */
+typedef struct PpUsageRow
+{
+	Relation	rel;
+	Relation	index;
+	TupleTableSlot *old;		/* the version that is locked */
+	TupleTableSlot *new;		/* what it becomes */
+} PpUsageRow;
+
+extern void pp_row_open(PpUsageRow *row);
+extern bool pp_row_find(PpUsageRow *row, int64 workspace_id);
+extern bool pp_row_lock(PpUsageRow *row, int64 workspace_id);
+extern void pp_row_begin(PpUsageRow *row);
+extern void pp_row_write(PpUsageRow *row);
+extern void pp_row_insert(PpUsageRow *row);
+extern void pp_row_close(PpUsageRow *row);
+
 /* in usage_counter.c: the counters and the limit */
 extern bool pp_usage_lock(int64 workspace_id, PpUsage *usage);
 extern bool pp_usage_read(int64 workspace_id, PpUsage *usage);
@@ -146,9 +163,11 @@ extern void pp_settle(int64 workspace_id, int activated, int owners, const PpUsa
 extern void pp_log_later(const PpLogLine *line);
 
 /* in activity_log.c: what is written to the log */
+extern void pp_log_lines(List *lines);
+
+/* in activity_line.c: what the log says about a statement on keys or members */
 extern void pp_note_member(PpMemberNote *note, int64 account_id, const PpMember *was, const PpMember *is);
 extern List *pp_statement_lines(const PpUsageChange *change);
-extern void pp_log_lines(List *lines);
 
 /* in key_event.c: webhook events about keys */
 extern void pp_key_events(PpUsageChange **changes, int count);
@@ -179,6 +198,12 @@ extern void pp_become_owner(PpOwner *self);
 extern void pp_stop_being_owner(const PpOwner *self);
 extern void pp_restamp_add(PpRestamps *list, int64 workspace_id, int64 key_id, bool start, TimestampTz time);
 extern void pp_restamp_all(PpRestamps *list, Relation rel);
+
+/* in row_writer.c: index entries of rows that are written without the executor */
+typedef struct PpRowWriter PpRowWriter;
+extern PpRowWriter *pp_writer_open(Relation rel);
+extern void pp_writer_entries(PpRowWriter *writer, TupleTableSlot *slot, bool moved);
+extern void pp_writer_close(PpRowWriter *writer);
 
 /* in key_history.c: closed stretches */
 typedef struct PpHistory PpHistory;

@@ -3,37 +3,18 @@
  * usage_counter.c
  *		The counters of a workspace, and the lock that makes the limit exact.
  *
- * A row of workspace_usage is locked in its latest version and updated through
- * the table access method, without SPI: no snapshot of the transaction is
- * asked, so REPEATABLE READ and SERIALIZABLE count like READ COMMITTED and get
- * no 40001 for it.  Privileges, policies and triggers of workspace_usage do not
- * apply; nobody else writes it.
- *
- * The row is looked up with SnapshotSelf, which takes no predicate lock: it
- * finds the version that was committed last, and the lock follows the chain
- * from there.  While a row moves to another page such a scan can miss it
- * altogether, so only a fresh MVCC snapshot may say that there is none.
+ * What a statement does to the keys and owners of a workspace is counted under
+ * the lock of its row of workspace_usage (usage_row.c), to the end of the
+ * transaction; so are the lines that the activity log gains.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/relscan.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/index.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_type.h"
-#include "executor/executor.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "partner_portal.h"
@@ -71,19 +52,12 @@ static const char *const usage_columns[] = {
 	"log_id", "log_at", "log_hash"
 };
 
-/* Index entries of a row that are looked at before a snapshot is asked. */
-#define LAST_ENTRIES	4
-
 /* workspace_usage, open for a few rows. */
 typedef struct UsageTable
 {
-	Relation	rel;
-	Relation	index;
-	EState	   *estate;
-	ResultRelInfo *result;
-	TupleTableSlot *old;		/* the version that is locked */
-	TupleTableSlot *new;		/* what it becomes */
+	PpUsageRow	row;			/* the one that is changed */
 	PpLog	   *log;			/* the activity log, from the first line on */
+	MemoryContext context;		/* of all of this */
 	MemoryContext lines;		/* of the lines of one workspace */
 } UsageTable;
 
@@ -94,27 +68,15 @@ static void
 open_usage(UsageTable *table)
 {
 	static bool checked = false;
-	Oid			schema = get_namespace_oid(PP_SCHEMA, false);
 
-	table->rel = table_open(get_relname_relid("workspace_usage", schema), RowExclusiveLock);
-	if (table->rel->rd_tableam != GetHeapamTableAmRoutine())
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("table \"workspace_usage\" must be a heap table")));
+	pp_row_open(&table->row);
 	if (!checked)
 	{
-		pp_check_columns(RelationGetDescr(table->rel), USAGE_COLUMNS, usage_columns);
+		pp_check_columns(RelationGetDescr(table->row.rel), USAGE_COLUMNS, usage_columns);
 		checked = true;
 	}
-	table->index = index_open(get_relname_relid("workspace_usage_pkey", schema), RowExclusiveLock);
-	table->estate = CreateExecutorState();
-	table->result = makeNode(ResultRelInfo);
-	InitResultRelInfo(table->result, table->rel, 0, NULL, 0);
-	table->result->ri_TrigDesc = NULL;
-	ExecOpenIndices(table->result, false);
-	table->old = table_slot_create(table->rel, NULL);
-	table->new = MakeSingleTupleTableSlot(RelationGetDescr(table->rel), &TTSOpsVirtual);
 	table->log = NULL;
+	table->context = CurrentMemoryContext;
 	table->lines = NULL;
 }
 
@@ -128,157 +90,32 @@ close_usage(UsageTable *table)
 		pp_log_end(table->log);
 	if (table->lines != NULL)
 		MemoryContextDelete(table->lines);
-	ExecDropSingleTupleTableSlot(table->new);
-	ExecDropSingleTupleTableSlot(table->old);
-	ExecCloseIndices(table->result);
-	FreeExecutorState(table->estate);
-	index_close(table->index, NoLock);
-	table_close(table->rel, NoLock);
+	pp_row_close(&table->row);
 }
 
 /*
- * find_version leaves in table->old the version of a workspace's row that the
- * snapshot sees; false is that it sees none among the last index entries, so
- * many of them, or all (0).
- *
- * While a snapshot is held open, the dead versions of a hot row cannot be
- * pruned and fill page after page.  Entries of one key are in the order of
- * their place, and new versions go to the end of the table: so the scan goes
- * backward, and finds the version without meeting the dead ones.
- */
-static bool
-find_version(UsageTable *table, int64 workspace_id, Snapshot snapshot, int entries)
-{
-	IndexScanDesc scan;
-	ScanKeyData key;
-	bool		found = false;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(workspace_id));
-	scan = pp_index_beginscan(table->rel, table->index, snapshot, 1);
-	index_rescan(scan, &key, 1, NULL, 0);
-	while (!found && index_getnext_tid(scan, BackwardScanDirection) != NULL)
-	{
-		found = index_fetch_heap(scan, table->old);
-		if (--entries == 0)
-			break;
-	}
-	index_endscan(scan);
-	return found;
-}
-
-/*
- * find_row is find_version with the latest commit; it never misses a row that
- * is there.
- */
-static bool
-find_row(UsageTable *table, int64 workspace_id)
-{
-	Snapshot	latest;
-	bool		found;
-
-	if (find_version(table, workspace_id, SnapshotSelf, LAST_ENTRIES))
-		return true;
-	latest = RegisterSnapshot(GetLatestSnapshot());
-	found = find_version(table, workspace_id, latest, 0);
-	UnregisterSnapshot(latest);
-	return found;
-}
-
-/*
- * lock_row locks the latest version of a workspace's row, to the end of the
- * transaction, and leaves it in table->old; false is that there is none.
- */
-static bool
-lock_row(UsageTable *table, int64 workspace_id)
-{
-	for (;;)
-	{
-		TM_FailureData failure;
-		ItemPointerData tid;
-		TM_Result	result;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!find_row(table, workspace_id))
-			return false;
-		tid = table->old->tts_tid;
-		result = table_tuple_lock(table->rel, &tid, SnapshotSelf, table->old,
-								  GetCurrentCommandId(false), LockTupleNoKeyExclusive,
-								  LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
-		if (result == TM_Ok)
-			return true;
-		/* Deleted, or its chain was cut meanwhile: look again. */
-		if (result != TM_Deleted && result != TM_Updated)
-			elog(ERROR, "unexpected result %d of locking the counter of workspace " INT64_FORMAT,
-				 (int) result, workspace_id);
-	}
-}
-
-/*
- * begin_change copies the locked version into table->new, to be changed.
- */
-static void
-begin_change(UsageTable *table)
-{
-	int			natts = RelationGetDescr(table->rel)->natts;
-
-	slot_getallattrs(table->old);
-	ExecClearTuple(table->new);
-	memcpy(table->new->tts_values, table->old->tts_values, natts * sizeof(Datum));
-	memcpy(table->new->tts_isnull, table->old->tts_isnull, natts * sizeof(bool));
-}
-
-/*
- * write_change writes table->new over the locked version.  A version that goes
- * to another page gets index entries without a look at those that are there:
- * the columns of the indexes are as they were, and under the lock nobody else
- * has a row of this workspace.  Looking would visit every dead version.
- */
-static void
-write_change(UsageTable *table)
-{
-	PpUpdateIndexes update_indexes;
-
-	ExecStoreVirtualTuple(table->new);
-	ExecConstraints(table->result, table->new, table->estate);
-	simple_table_tuple_update(table->rel, &table->old->tts_tid, table->new,
-							  InvalidSnapshot, &update_indexes);
-	if (!update_indexes)
-		return;
-	for (int i = 0; i < table->result->ri_NumIndices; i++)
-	{
-		IndexInfo  *info = table->result->ri_IndexRelationInfo[i];
-		Datum		values[INDEX_MAX_KEYS];
-		bool		nulls[INDEX_MAX_KEYS];
-
-		FormIndexDatum(info, table->new, table->estate, values, nulls);
-		index_insert(table->result->ri_IndexRelationDescs[i], values, nulls, &table->new->tts_tid,
-					 table->rel, UNIQUE_CHECK_NO, true, info);
-	}
-}
-
-/*
- * add_to adds to an integer counter of table->new and returns the sum.
+ * add_to adds to an integer counter of table->row.new and returns the sum.
  */
 static int
 add_to(UsageTable *table, int column, int delta)
 {
-	int			sum = DatumGetInt32(table->new->tts_values[column - 1]) + delta;
+	int			sum = DatumGetInt32(table->row.new->tts_values[column - 1]) + delta;
 
-	table->new->tts_values[column - 1] = Int32GetDatum(sum);
+	table->row.new->tts_values[column - 1] = Int32GetDatum(sum);
 	return sum;
 }
 
 /*
- * set_time sets a time of table->new.
+ * set_time sets a time of table->row.new.
  */
 static void
 set_time(UsageTable *table, int column, TimestampTz time)
 {
-	table->new->tts_values[column - 1] = TimestampTzGetDatum(time);
+	table->row.new->tts_values[column - 1] = TimestampTzGetDatum(time);
 }
 
 /*
- * set_hash sets the hash of the log's head in table->new.
+ * set_hash sets the hash of the log's head in table->row.new.
  */
 static void
 set_hash(UsageTable *table, const uint8 *hash)
@@ -287,23 +124,23 @@ set_hash(UsageTable *table, const uint8 *hash)
 
 	SET_VARSIZE(value, VARHDRSZ + PP_HASH_LENGTH);
 	memcpy(VARDATA(value), hash, PP_HASH_LENGTH);
-	table->new->tts_values[USAGE_LOG_HASH - 1] = PointerGetDatum(value);
+	table->row.new->tts_values[USAGE_LOG_HASH - 1] = PointerGetDatum(value);
 }
 
 /*
  * log_line appends a line to the log of the locked workspace and moves the head
- * of its chain in table->new.
+ * of its chain in table->row.new.
  */
 static int64
 log_line(UsageTable *table, const PpLogLine *line)
 {
-	Datum	   *values = table->new->tts_values;
+	Datum	   *values = table->row.new->tts_values;
 	bytea	   *hash = DatumGetByteaPP(values[USAGE_LOG_HASH - 1]);
 	PpLogHead	head;
 
 	if (table->log == NULL)
 	{
-		MemoryContext old_context = MemoryContextSwitchTo(table->estate->es_query_cxt);
+		MemoryContext old_context = MemoryContextSwitchTo(table->context);
 
 		table->log = pp_log_begin();
 		MemoryContextSwitchTo(old_context);
@@ -341,13 +178,13 @@ log_change(UsageTable *table, PpUsageChange *change)
 }
 
 /*
- * set_limit sets the limit in force of table->new.
+ * set_limit sets the limit in force of table->row.new.
  */
 static void
 set_limit(UsageTable *table, int key_limit, bool hard, const char *blocked)
 {
-	Datum	   *values = table->new->tts_values;
-	bool	   *nulls = table->new->tts_isnull;
+	Datum	   *values = table->row.new->tts_values;
+	bool	   *nulls = table->row.new->tts_isnull;
 
 	values[USAGE_KEY_LIMIT - 1] = Int32GetDatum(key_limit);
 	nulls[USAGE_KEY_LIMIT - 1] = key_limit < 0;
@@ -396,9 +233,9 @@ pp_usage_lock(int64 workspace_id, PpUsage *usage)
 	bool		found;
 
 	open_usage(&table);
-	found = lock_row(&table, workspace_id);
+	found = pp_row_lock(&table.row, workspace_id);
 	if (found)
-		take_usage(table.old, usage);
+		take_usage(table.row.old, usage);
 	close_usage(&table);
 	return found;
 }
@@ -414,9 +251,9 @@ pp_usage_read(int64 workspace_id, PpUsage *usage)
 	bool		found;
 
 	open_usage(&table);
-	found = find_row(&table, workspace_id);
+	found = pp_row_find(&table.row, workspace_id);
 	if (found)
-		take_usage(table.old, usage);
+		take_usage(table.row.old, usage);
 	close_usage(&table);
 	return found;
 }
@@ -493,7 +330,7 @@ apply_one(UsageTable *table, PpUsageChange *change, bool restoring)
 	PpUsage		usage;
 	MemoryContext old_context;
 
-	if (!lock_row(table, change->workspace_id))
+	if (!pp_row_lock(&table->row, change->workspace_id))
 	{
 		/* The workspace itself is going: its counters went first. */
 		if (total <= 0 && active <= 0 && change->owners <= 0)
@@ -506,13 +343,13 @@ apply_one(UsageTable *table, PpUsageChange *change, bool restoring)
 				 errmsg("workspace " INT64_FORMAT " has no counters", change->workspace_id),
 				 errhint("Rebuild them with partner_portal.repair().")));
 	}
-	take_usage(table->old, &usage);
+	take_usage(table->row.old, &usage);
 	if (change->activations > 0 && !restoring)
 		refuse_blocked(change->workspace_id, &usage);
 	if (!restoring)
 		order_stamps(change, &usage);
 
-	begin_change(table);
+	pp_row_begin(&table->row);
 	add_to(table, USAGE_TOTAL_KEYS, total);
 	usage.active = add_to(table, USAGE_ACTIVE_KEYS, active);
 	add_to(table, USAGE_TOTAL_SMARTPHONES, change->total[PP_SMARTPHONE]);
@@ -526,7 +363,7 @@ apply_one(UsageTable *table, PpUsageChange *change, bool restoring)
 	old_context = MemoryContextSwitchTo(table->lines);
 	if (!restoring)
 		log_change(table, change);
-	write_change(table);
+	pp_row_write(&table->row);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(table->lines);
 
@@ -562,20 +399,19 @@ pp_usage_create(int64 workspace_id, int64 partner_key, int key_limit, bool hard,
 	UsageTable	table;
 
 	open_usage(&table);
-	ExecClearTuple(table.new);
-	memset(table.new->tts_values, 0, RelationGetDescr(table.rel)->natts * sizeof(Datum));
-	memset(table.new->tts_isnull, true, RelationGetDescr(table.rel)->natts * sizeof(bool));
-	memset(table.new->tts_isnull, false, USAGE_COLUMNS * sizeof(bool));
-	table.new->tts_values[USAGE_WORKSPACE_ID - 1] = Int64GetDatum(workspace_id);
-	table.new->tts_values[USAGE_PARTNER_KEY - 1] = Int64GetDatum(partner_key);
+	ExecClearTuple(table.row.new);
+	memset(table.row.new->tts_values, 0, RelationGetDescr(table.row.rel)->natts * sizeof(Datum));
+	memset(table.row.new->tts_isnull, true, RelationGetDescr(table.row.rel)->natts * sizeof(bool));
+	memset(table.row.new->tts_isnull, false, USAGE_COLUMNS * sizeof(bool));
+	table.row.new->tts_values[USAGE_WORKSPACE_ID - 1] = Int64GetDatum(workspace_id);
+	table.row.new->tts_values[USAGE_PARTNER_KEY - 1] = Int64GetDatum(partner_key);
 	set_limit(&table, key_limit, hard, blocked);
 	set_time(&table, USAGE_LAST_DISABLED_AT, DT_NOBEGIN);
 	set_time(&table, USAGE_CLOSED_UNTIL, DT_NOBEGIN);
 	set_time(&table, USAGE_ALERTED_UNTIL, DT_NOBEGIN);
 	set_time(&table, USAGE_LOG_AT, DT_NOBEGIN);
 	set_hash(&table, no_hash);
-	ExecStoreVirtualTuple(table.new);
-	ExecSimpleRelationInsert(table.result, table.estate, table.new);
+	pp_row_insert(&table.row);
 	close_usage(&table);
 	CommandCounterIncrement();
 }
@@ -591,13 +427,13 @@ pp_usage_set_limit(int64 workspace_id, int key_limit, bool hard, const char *blo
 	bool		found;
 
 	open_usage(&table);
-	found = lock_row(&table, workspace_id);
+	found = pp_row_lock(&table.row, workspace_id);
 	if (found)
 	{
-		begin_change(&table);
+		pp_row_begin(&table.row);
 		set_limit(&table, key_limit, hard, blocked);
-		write_change(&table);
-		take_usage(table.new, usage);
+		pp_row_write(&table.row);
+		take_usage(table.row.new, usage);
 	}
 	close_usage(&table);
 	CommandCounterIncrement();
@@ -614,12 +450,12 @@ pp_usage_set_alert(int64 workspace_id, TimestampTz until, int percent)
 	UsageTable	table;
 
 	open_usage(&table);
-	if (lock_row(&table, workspace_id))
+	if (pp_row_lock(&table.row, workspace_id))
 	{
-		begin_change(&table);
+		pp_row_begin(&table.row);
 		set_time(&table, USAGE_ALERTED_UNTIL, until);
-		table.new->tts_values[USAGE_ALERTED_PERCENT - 1] = Int32GetDatum(percent);
-		write_change(&table);
+		table.row.new->tts_values[USAGE_ALERTED_PERCENT - 1] = Int32GetDatum(percent);
+		pp_row_write(&table.row);
 	}
 	close_usage(&table);
 	CommandCounterIncrement();
@@ -641,16 +477,16 @@ pp_usage_log(PpLogLine **lines, int count)
 	for (int i = 0; i < count; i = next)
 	{
 		next = i + 1;
-		if (!lock_row(&table, lines[i]->workspace_id))
+		if (!pp_row_lock(&table.row, lines[i]->workspace_id))
 			ereport(ERROR,
 					(errcode(ERRCODE_PP_WRONG_STATE),
 					 errmsg("workspace " INT64_FORMAT " has no counters", lines[i]->workspace_id),
 					 errhint("Rebuild them with partner_portal.repair().")));
-		begin_change(&table);
+		pp_row_begin(&table.row);
 		id = log_line(&table, lines[i]);
 		for (; next < count && lines[next]->workspace_id == lines[i]->workspace_id; next++)
 			id = log_line(&table, lines[next]);
-		write_change(&table);
+		pp_row_write(&table.row);
 	}
 	close_usage(&table);
 	CommandCounterIncrement();

@@ -18,7 +18,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -114,9 +113,8 @@ find_workspace(Relation rel, Relation index, int64 workspace_id, Snapshot snapsh
 static int64
 lock_workspace(int64 workspace_id)
 {
-	Oid			schema = get_namespace_oid(PP_SCHEMA, false);
-	Relation	rel = table_open(get_relname_relid("workspace", schema), RowShareLock);
-	Relation	index = index_open(get_relname_relid("workspace_pkey", schema), RowShareLock);
+	Relation	rel = table_open(pp_our_relation(PP_WORKSPACE), RowShareLock);
+	Relation	index = index_open(pp_our_relation(PP_WORKSPACE_PKEY), RowShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	int64		partner_key = 0;
 	Snapshot	snapshot;

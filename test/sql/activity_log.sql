@@ -160,8 +160,10 @@ SELECT tamper('UPDATE partner_portal.activity SET ' || c || ' WHERE workspace_id
 	'description = NULL, details = NULL, text_salt = NULL, text_digest = sha256(''x'')', 'activity_id = 500']) c;
 SELECT tamper('DELETE FROM partner_portal.activity WHERE workspace_id = 3 AND activity_id = 1'), tamper('DELETE FROM partner_portal.activity WHERE workspace_id = 3 AND activity_id > 10'), tamper('DELETE FROM partner_portal.activity WHERE workspace_id = 3'),
 	tamper('UPDATE partner_portal.workspace_usage SET log_id = log_id - 1 WHERE workspace_id = 3'), tamper('UPDATE partner_portal.workspace_usage SET log_hash = sha256(''x'') WHERE workspace_id = 3');
--- two lines cannot follow the same one
-SELECT run_as(NULL, NULL, $$WITH o AS (SELECT set_config('session_replication_role', 'replica', true)) INSERT INTO partner_portal.activity SELECT a.* FROM o, LATERAL (SELECT workspace_id, 999::bigint, at, account_id, account_email, database_role, source, action, about_account_id, description, details,
+-- two lines cannot follow the same one: both would be the next; with another number the second is found out
+SELECT tamper($$INSERT INTO partner_portal.activity SELECT workspace_id, 999, at, account_id, account_email, database_role, source, action, about_account_id, description, details,
+	partner_key, account_salt, account_digest, text_salt, text_digest, prev_hash, hash FROM partner_portal.activity WHERE workspace_id = 3 AND activity_id = 5$$);
+SELECT run_as(NULL, NULL, $$WITH o AS (SELECT set_config('session_replication_role', 'replica', true)) INSERT INTO partner_portal.activity SELECT a.* FROM o, LATERAL (SELECT workspace_id, activity_id, at, account_id, account_email, database_role, source, action, about_account_id, description, details,
 	partner_key, account_salt, account_digest, text_salt, text_digest, prev_hash, hash FROM partner_portal.activity WHERE workspace_id = 3 AND activity_id = 5) a RETURNING 1$$);
 -- the head can be found again
 SELECT run_as(NULL, NULL, 'UPDATE partner_portal.workspace_usage SET log_id = 0, log_at = ''-infinity'', log_hash = sha256(''x'') WHERE workspace_id = 3 RETURNING 1');

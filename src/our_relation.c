@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * our_relation.c
+ *		The tables, indexes and sequences that C code opens for every statement.
+ *
+ * Their oids are looked up by name once and remembered until something in
+ * pg_class or pg_namespace changes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "partner_portal.h"
+
+static const char *const relation_names[PP_OUR_RELATIONS] = {
+	[PP_WORKSPACE] = "workspace",
+	[PP_WORKSPACE_PKEY] = "workspace_pkey",
+	[PP_WORKSPACE_USAGE] = "workspace_usage",
+	[PP_WORKSPACE_USAGE_PKEY] = "workspace_usage_pkey",
+	[PP_ACCOUNT] = "account",
+	[PP_ACCOUNT_PKEY] = "account_pkey",
+	[PP_ACTIVITY] = "activity",
+	[PP_ACTIVITY_PKEY] = "activity_pkey",
+	[PP_KEY_HISTORY] = "key_history",
+	[PP_SECURITY_KEY_PKEY] = "security_key_pkey",
+	[PP_KEY_ID_SEQUENCE] = "security_key_key_id_seq",
+};
+
+static Oid	relation_oids[PP_OUR_RELATIONS];
+
+/*
+ * forget_relations forgets what was looked up.
+ */
+static void
+forget_relations(Datum arg, int cache, uint32 hash)
+{
+	memset(relation_oids, 0, sizeof(relation_oids));
+}
+
+/*
+ * pp_our_relation returns the oid of one of ours; InvalidOid if there is none.
+ * It raises an error where the extension is not installed.
+ */
+Oid
+pp_our_relation(PpOurRelation which)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		CacheRegisterSyscacheCallback(RELNAMENSP, forget_relations, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACENAME, forget_relations, (Datum) 0);
+		registered = true;
+	}
+	if (!OidIsValid(relation_oids[which]))
+	{
+		Oid			found = get_relname_relid(relation_names[which], get_namespace_oid(PP_SCHEMA, false));
+
+		relation_oids[which] = found;
+	}
+	return relation_oids[which];
+}

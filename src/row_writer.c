@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * row_writer.c
+ *		Index entries of rows that are written through the table access method.
+ *
+ * What the executor sets up to write a row costs more than the entries of the
+ * row.  Indexes on plain columns, which ours are, need none of it.  Should
+ * somebody have added one on an expression or with a condition, the executor
+ * does it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "catalog/index.h"
+#include "executor/executor.h"
+#include "utils/rel.h"
+
+#include "partner_portal.h"
+#include "security_key.h"
+
+struct PpRowWriter
+{
+	Relation	rel;
+	int			count;
+	Relation   *indexes;
+	IndexInfo **infos;
+	EState	   *estate;			/* for indexes that need the executor, else NULL */
+	ResultRelInfo *result;
+};
+
+/*
+ * is_plain tells whether an index has an entry for every row, of its columns.
+ */
+static bool
+is_plain(const IndexInfo *info)
+{
+	return info->ii_Expressions == NIL && info->ii_Predicate == NIL &&
+		info->ii_ExclusionOps == NULL && info->ii_ReadyForInserts;
+}
+
+/*
+ * pp_writer_open opens the indexes of a table, in the current memory context.
+ */
+PpRowWriter *
+pp_writer_open(Relation rel)
+{
+	PpRowWriter *writer = palloc0(sizeof(PpRowWriter));
+	List	   *oids = RelationGetIndexList(rel);
+	bool		plain = true;
+	ListCell   *cell;
+
+	writer->rel = rel;
+	writer->indexes = palloc(Max(list_length(oids), 1) * sizeof(Relation));
+	writer->infos = palloc(Max(list_length(oids), 1) * sizeof(IndexInfo *));
+	foreach(cell, oids)
+	{
+		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
+		IndexInfo  *info = BuildIndexInfo(index);
+
+		plain = plain && is_plain(info) && index->rd_index->indimmediate;
+		writer->indexes[writer->count] = index;
+		writer->infos[writer->count++] = info;
+	}
+	list_free(oids);
+	if (!plain)
+	{
+		writer->estate = CreateExecutorState();
+		writer->result = makeNode(ResultRelInfo);
+		InitResultRelInfo(writer->result, rel, 0, NULL, 0);
+		writer->result->ri_TrigDesc = NULL;
+		ExecOpenIndices(writer->result, false);
+	}
+	return writer;
+}
+
+/*
+ * pp_writer_entries makes the index entries of a row that was written from a
+ * slot.  A version that moved is one of a row whose indexed columns have not
+ * changed, and nobody else can have another of: its entries are made without a
+ * look at those that are there.
+ */
+void
+pp_writer_entries(PpRowWriter *writer, TupleTableSlot *slot, bool moved)
+{
+	if (writer->estate != NULL)
+	{
+		(void) pp_insert_index_tuples(writer->result, slot, writer->estate);
+		ResetPerTupleExprContext(writer->estate);
+		return;
+	}
+	for (int i = 0; i < writer->count; i++)
+	{
+		Datum		values[INDEX_MAX_KEYS];
+		bool		nulls[INDEX_MAX_KEYS];
+
+		FormIndexDatum(writer->infos[i], slot, NULL, values, nulls);
+		index_insert(writer->indexes[i], values, nulls, &slot->tts_tid, writer->rel,
+					 writer->infos[i]->ii_Unique && !moved ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+					 moved, writer->infos[i]);
+	}
+}
+
+/*
+ * pp_writer_close closes the indexes; their locks stay.
+ */
+void
+pp_writer_close(PpRowWriter *writer)
+{
+	if (writer->estate != NULL)
+	{
+		ExecCloseIndices(writer->result);
+		FreeExecutorState(writer->estate);
+	}
+	for (int i = 0; i < writer->count; i++)
+		index_close(writer->indexes[i], NoLock);
+	pfree(writer->indexes);
+	pfree(writer->infos);
+	pfree(writer);
+}
