@@ -74,7 +74,7 @@ SELECT text_body FROM partner_portal.notification WHERE kind = 'access_expiry' A
 SELECT cause($$SELECT run_as(2, 'regress_app', 'SELECT partner_portal.end_access(g.grant_id, ''because of Mr. X'') FROM partner_portal.grants g WHERE g.partner_id = 3 AND g.state = ''active''')$$);
 SELECT cause($$SELECT run_as(2, 'regress_app', 'SELECT partner_portal.end_access(g.grant_id) FROM partner_portal.grants g WHERE g.partner_id = 3 AND g.state = ''requested''')$$);
 
--- keys: one event per statement and workspace, with counts, for the workspace and its partner
+-- keys (src/key_event.c): one event per statement and workspace, with counts, for the workspace and its partner
 SELECT cause($$INSERT INTO partner_portal.security_key (workspace_id, kind, serial) SELECT 4, CASE WHEN i > 30 THEN 'smartphone' ELSE 'contactless_card' END, 'M' || clock_timestamp() || i FROM generate_series(1, 100) i$$);
 SELECT cause($$UPDATE partner_portal.security_key SET status = 'disabled' WHERE status = 'active'$$);
 SELECT cause($$UPDATE partner_portal.security_key SET label = 'x', status = 'revoked' WHERE serial LIKE 'M%1' AND status <> 'revoked'$$);
