@@ -240,6 +240,9 @@ BEGIN
 	), pool AS (
 		SELECT r.oid, r.rolname, bool_or(e.as_what IN ('trusted_application', 'operator')) AS trusted, bool_and(e.as_what = 'operator') AS operator
 		FROM partner_portal.enrolled_role e JOIN pg_roles r ON r.rolname = e.role_name GROUP BY r.oid, r.rolname
+	), becomes AS (
+		-- from 16 on a membership may be without SET ROLE, which who may grant it gives himself
+		SELECT CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET, MEMBER WITH ADMIN OPTION' ELSE 'MEMBER' END AS how
 	), seen AS (
 		-- what reads an isolated table, through any number of views
 		SELECT v.oid, v.relkind, i.oid AS source FROM isolated i
@@ -275,7 +278,7 @@ BEGIN
 		UNION ALL
 		SELECT i.oid::regclass::text, CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE 'role "' || r.rolname || '"' END || ' has ' || g.privilege_type || ' on it'
 		FROM isolated i JOIN pg_class c ON c.oid = i.oid CROSS JOIN aclexplode(c.relacl) g LEFT JOIN pg_roles r ON r.oid = g.grantee
-		WHERE g.grantee <> c.relowner AND (g.privilege_type IN ('TRUNCATE', 'TRIGGER', 'REFERENCES') OR (g.grantee = 0 AND NOT i.application))
+		WHERE g.grantee <> c.relowner AND (g.privilege_type IN ('TRUNCATE', 'TRIGGER', 'REFERENCES', 'MAINTAIN') OR (g.grantee = 0 AND NOT i.application))
 			AND (g.grantee = 0 OR EXISTS (SELECT FROM pool p WHERE pg_has_role(p.oid, g.grantee, 'MEMBER')))
 		UNION ALL
 		SELECT 'role "' || p.rolname || '"', 'owns ' || c.oid::regclass || ', or is a member of its owner'
@@ -284,12 +287,18 @@ BEGIN
 		UNION ALL
 		SELECT 'role "' || p.rolname || '"', CASE WHEN r.oid = p.oid THEN 'is ' ELSE 'may become role "' || r.rolname || '", which is ' END
 			|| CASE WHEN r.rolsuper THEN 'a superuser' ELSE 'a role with BYPASSRLS' END
-		FROM pool p JOIN pg_roles r ON (r.rolsuper OR r.rolbypassrls) AND CASE WHEN (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid) THEN r.oid = p.oid ELSE pg_has_role(p.oid, r.oid, 'MEMBER') END
+		FROM pool p CROSS JOIN becomes JOIN pg_roles r ON (r.rolsuper OR r.rolbypassrls) AND CASE WHEN (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid) THEN r.oid = p.oid ELSE pg_has_role(p.oid, r.oid, becomes.how) END
 		WHERE NOT p.operator
 		UNION ALL
 		SELECT 'role "' || p.rolname || '"', 'is a member of ' || r.rolname
-		FROM pool p JOIN pg_roles r ON r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program') AND pg_has_role(p.oid, r.oid, 'MEMBER')
+		FROM pool p JOIN pg_roles r ON r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program', 'pg_read_all_data', 'pg_write_all_data', 'pg_maintain',
+			'pg_read_all_stats') AND pg_has_role(p.oid, r.oid, 'MEMBER')
 		WHERE NOT p.operator AND NOT (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid)
+		UNION ALL
+		SELECT 'role "' || p.rolname || '"', x.what
+		FROM pool p JOIN pg_roles r ON r.oid = p.oid AND NOT r.rolsuper,
+			LATERAL (SELECT 'may create roles' AS what WHERE r.rolcreaterole UNION ALL SELECT 'may replicate, and so read every row' WHERE r.rolreplication) x
+		WHERE NOT p.operator
 		UNION ALL
 		SELECT 'role "' || p.rolname || '"', 'may create ' || x.what
 		FROM pool p, LATERAL (SELECT 'temporary tables, which outlive an identity: REVOKE TEMPORARY ON DATABASE ' || quote_ident(current_database()) || ' FROM PUBLIC' AS what

@@ -78,7 +78,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'malformed address of an endpoint',
 			HINT = 'It looks like https://host[:port]/path, at most 2048 ASCII characters, without user name or fragment.';
 	END IF;
-	IF coalesce(cardinality(events), 0) NOT BETWEEN 1 AND 100 THEN
+	IF coalesce(cardinality(events), 0) NOT BETWEEN 1 AND 100 OR array_ndims(events) > 1 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an endpoint needs 1 to 100 events',
 			HINT = 'Use {*} for all.';
 	END IF;
@@ -500,6 +500,133 @@ COMMENT ON FUNCTION partner_portal.notify_expiring_access(timestamptz) IS
 -- portal_user_csv.sql
 
 -- isolation.sql
+
+-- Estimates of what the catalog holds are far off, and compiling for them would take longer than all the rest.
+CREATE OR REPLACE FUNCTION partner_portal.check_isolation() RETURNS TABLE (object text, problem text)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM partner_portal.require_operator();
+	RETURN QUERY
+	WITH RECURSIVE own_object AS (
+		SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'partner_portal'
+		WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+	), isolated AS (
+		SELECT DISTINCT p.polrelid AS oid, true AS application FROM pg_policy p WHERE p.polname LIKE 'partner\_portal\_%'
+		UNION
+		SELECT t.relid, true FROM pg_policy p, pg_partition_tree(p.polrelid) t WHERE p.polname LIKE 'partner\_portal\_%'
+		UNION
+		SELECT h.inhrelid, true FROM pg_policy p JOIN pg_inherits h ON h.inhparent = p.polrelid WHERE p.polname LIKE 'partner\_portal\_%'
+		UNION
+		SELECT c.oid, false FROM pg_class c JOIN own_object o ON o.classid = 'pg_class'::regclass AND o.objid = c.oid
+		WHERE c.relkind IN ('r', 'p') AND c.relname NOT IN ('role_grant', 'enrolled_role', 'acl_signal')
+	), pool AS (
+		SELECT r.oid, r.rolname, bool_or(e.as_what IN ('trusted_application', 'operator')) AS trusted, bool_and(e.as_what = 'operator') AS operator
+		FROM partner_portal.enrolled_role e JOIN pg_roles r ON r.rolname = e.role_name GROUP BY r.oid, r.rolname
+	), becomes AS (
+		-- from 16 on a membership may be without SET ROLE, which who may grant it gives himself
+		SELECT CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET, MEMBER WITH ADMIN OPTION' ELSE 'MEMBER' END AS how
+	), seen AS (
+		-- what reads an isolated table, through any number of views
+		SELECT v.oid, v.relkind, i.oid AS source FROM isolated i
+		JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = i.oid AND d.classid = 'pg_rewrite'::regclass
+		JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class AND v.oid <> i.oid AND v.relkind IN ('v', 'm')
+		UNION
+		SELECT v.oid, v.relkind, s.source FROM seen s
+		JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid AND d.classid = 'pg_rewrite'::regclass
+		JOIN pg_rewrite w ON w.oid = d.objid JOIN pg_class v ON v.oid = w.ev_class AND v.oid <> s.oid AND v.relkind IN ('v', 'm')
+	), finding AS (
+		SELECT c.oid::regclass::text AS object, CASE WHEN NOT c.relrowsecurity THEN 'row level security is off' ELSE 'row level security is not forced on the owner' END AS problem
+		FROM isolated i JOIN pg_class c ON c.oid = i.oid WHERE NOT (c.relrowsecurity AND c.relforcerowsecurity)
+		UNION ALL
+		SELECT c.oid::regclass::text, 'policy "' || n.name || '" is missing'
+		FROM isolated i JOIN pg_class c ON c.oid = i.oid, unnest(ARRAY['partner_portal_signed_in', 'partner_portal_read', 'partner_portal_insert', 'partner_portal_update', 'partner_portal_delete']) n (name)
+		WHERE i.application AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = n.name)
+		UNION ALL
+		SELECT i.oid::regclass::text, 'policy "signed_in" is missing'
+		FROM isolated i WHERE NOT i.application AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = i.oid AND p.polpermissive) AND i.oid <> to_regclass('partner_portal.account')
+			AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = i.oid AND p.polname = 'signed_in' AND NOT p.polpermissive AND p.polcmd = '*')
+		UNION ALL
+		SELECT p.polrelid::regclass::text, 'policy "' || p.polname || '" lets more through'
+		FROM isolated i JOIN pg_policy p ON p.polrelid = i.oid
+		WHERE p.polpermissive AND CASE WHEN i.application THEN p.polname NOT LIKE 'partner\_portal\_%'
+			ELSE NOT EXISTS (SELECT FROM pg_depend d JOIN own_object o ON o.classid = d.refclassid AND o.objid = d.refobjid
+				WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass) AND p.polrelid <> to_regclass('partner_portal.currency') END
+		UNION ALL
+		SELECT i.oid::regclass::text, 'has no index for its policies: ' || partner_portal.missing_index(i.oid)
+		FROM isolated i WHERE i.application AND partner_portal.missing_index(i.oid) IS NOT NULL AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.oid)
+		UNION ALL
+		SELECT i.oid::regclass::text, 'trigger "' || t.tgname || '" does not fire always, so that revocations may not hold'
+		FROM isolated i JOIN pg_trigger t ON t.tgrelid = i.oid WHERE NOT i.application AND t.tgname LIKE 'acl\_%' AND t.tgenabled <> 'A'
+		UNION ALL
+		SELECT i.oid::regclass::text, CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE 'role "' || r.rolname || '"' END || ' has ' || g.privilege_type || ' on it'
+		FROM isolated i JOIN pg_class c ON c.oid = i.oid CROSS JOIN aclexplode(c.relacl) g LEFT JOIN pg_roles r ON r.oid = g.grantee
+		WHERE g.grantee <> c.relowner AND (g.privilege_type IN ('TRUNCATE', 'TRIGGER', 'REFERENCES', 'MAINTAIN') OR (g.grantee = 0 AND NOT i.application))
+			AND (g.grantee = 0 OR EXISTS (SELECT FROM pool p WHERE pg_has_role(p.oid, g.grantee, 'MEMBER')))
+		UNION ALL
+		SELECT 'role "' || p.rolname || '"', 'owns ' || c.oid::regclass || ', or is a member of its owner'
+		FROM pool p, isolated i JOIN pg_class c ON c.oid = i.oid
+		WHERE NOT p.operator AND pg_has_role(p.oid, c.relowner, 'MEMBER') AND NOT EXISTS (SELECT FROM pg_roles s WHERE s.oid = p.oid AND s.rolsuper)
+		UNION ALL
+		SELECT 'role "' || p.rolname || '"', CASE WHEN r.oid = p.oid THEN 'is ' ELSE 'may become role "' || r.rolname || '", which is ' END
+			|| CASE WHEN r.rolsuper THEN 'a superuser' ELSE 'a role with BYPASSRLS' END
+		FROM pool p CROSS JOIN becomes JOIN pg_roles r ON (r.rolsuper OR r.rolbypassrls) AND CASE WHEN (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid) THEN r.oid = p.oid ELSE pg_has_role(p.oid, r.oid, becomes.how) END
+		WHERE NOT p.operator
+		UNION ALL
+		SELECT 'role "' || p.rolname || '"', 'is a member of ' || r.rolname
+		FROM pool p JOIN pg_roles r ON r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program', 'pg_read_all_data', 'pg_write_all_data', 'pg_maintain',
+			'pg_read_all_stats') AND pg_has_role(p.oid, r.oid, 'MEMBER')
+		WHERE NOT p.operator AND NOT (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid)
+		UNION ALL
+		SELECT 'role "' || p.rolname || '"', x.what
+		FROM pool p JOIN pg_roles r ON r.oid = p.oid AND NOT r.rolsuper,
+			LATERAL (SELECT 'may create roles' AS what WHERE r.rolcreaterole UNION ALL SELECT 'may replicate, and so read every row' WHERE r.rolreplication) x
+		WHERE NOT p.operator
+		UNION ALL
+		SELECT 'role "' || p.rolname || '"', 'may create ' || x.what
+		FROM pool p, LATERAL (SELECT 'temporary tables, which outlive an identity: REVOKE TEMPORARY ON DATABASE ' || quote_ident(current_database()) || ' FROM PUBLIC' AS what
+				WHERE has_database_privilege(p.oid, current_database(), 'TEMPORARY')
+			UNION ALL SELECT 'objects in schema partner_portal' WHERE has_schema_privilege(p.oid, 'partner_portal', 'CREATE')) x
+		WHERE NOT p.operator AND NOT (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid)
+		UNION ALL
+		SELECT 'role "' || p.rolname || '"', 'may set ' || s.name
+		FROM pool p, unnest(ARRAY['session_replication_role', 'partner_portal.restoring', 'partner_portal.allow_drop']) s (name)
+		WHERE NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = p.oid) AND has_parameter_privilege(p.oid, s.name, 'SET')
+		UNION ALL
+		SELECT 'role "' || p.rolname || '"', 'may sign anybody in with login_as(), though it is not a trusted application'
+		FROM pool p WHERE NOT p.trusted AND has_function_privilege(p.oid, 'partner_portal.login_as(bigint)', 'EXECUTE') AND NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = p.oid)
+		UNION ALL
+		SELECT DISTINCT s.oid::regclass::text, CASE WHEN s.relkind = 'm' THEN 'materialized view keeps rows of ' ELSE 'view reads with its owner''s rights, not security_invoker, from ' END || min(s.source::regclass::text) OVER (PARTITION BY s.oid)
+		FROM seen s JOIN pg_class v ON v.oid = s.oid
+		WHERE (s.relkind = 'm' OR NOT EXISTS (SELECT FROM pg_options_to_table(v.reloptions) t WHERE t.option_name = 'security_invoker' AND t.option_value::boolean))
+			AND NOT EXISTS (SELECT FROM own_object o WHERE o.classid = 'pg_class'::regclass AND o.objid = s.oid)
+		UNION ALL
+		SELECT f.oid::regprocedure::text, 'runs as role "' || r.rolname || '", whom row level security does not bind, and role "' || p.rolname || '" may call it'
+		FROM pg_proc f JOIN pg_roles r ON r.oid = f.proowner AND (r.rolsuper OR r.rolbypassrls) JOIN pool p ON has_function_privilege(p.oid, f.oid, 'EXECUTE') AND NOT p.operator
+		WHERE f.prosecdef AND f.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+			AND has_schema_privilege(p.oid, f.pronamespace, 'USAGE')
+			AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.deptype = 'e')
+		UNION ALL
+		SELECT f.oid::regprocedure::text, 'PUBLIC may call it'
+		FROM pg_proc f JOIN own_object o ON o.classid = 'pg_proc'::regclass AND o.objid = f.oid
+		WHERE EXISTS (SELECT FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) g WHERE g.grantee = 0)
+		UNION ALL
+		SELECT f.oid::regprocedure::text, 'a policy asks it, and it must be STABLE, PARALLEL SAFE and LEAKPROOF'
+		FROM pg_proc f JOIN own_object o ON o.classid = 'pg_proc'::regclass AND o.objid = f.oid
+		WHERE (f.provolatile <> 's' OR f.proparallel <> 's' OR NOT f.proleakproof)
+			AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = f.oid)
+		UNION ALL
+		SELECT c.oid::regclass::text, 'refers to workspaces and is not isolated, and role "' || min(p.rolname) || '" may read it'
+		FROM pg_class c JOIN pool p ON has_any_column_privilege(p.oid, c.oid, 'SELECT') AND NOT p.operator
+		WHERE c.relkind IN ('r', 'p', 'f') AND NOT c.relrowsecurity AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace, 'partner_portal'::regnamespace)
+			AND has_schema_privilege(p.oid, c.relnamespace, 'USAGE') AND c.oid NOT IN (SELECT i.oid FROM isolated i)
+			AND (EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.confrelid IN (SELECT i.oid FROM isolated i))
+				OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'workspace_id' AND NOT a.attisdropped))
+		GROUP BY c.oid
+	)
+	SELECT DISTINCT f.object COLLATE "C", f.problem COLLATE "C" FROM finding f ORDER BY 1, 2;
+END
+$$;
 
 -- portal_page.sql
 

@@ -75,7 +75,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'malformed address of an endpoint',
 			HINT = 'It looks like https://host[:port]/path, at most 2048 ASCII characters, without user name or fragment.';
 	END IF;
-	IF coalesce(cardinality(events), 0) NOT BETWEEN 1 AND 100 THEN
+	IF coalesce(cardinality(events), 0) NOT BETWEEN 1 AND 100 OR array_ndims(events) > 1 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an endpoint needs 1 to 100 events',
 			HINT = 'Use {*} for all.';
 	END IF;

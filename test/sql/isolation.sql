@@ -155,6 +155,16 @@ SELECT hole('GRANT regress_isolation_bypass TO regress_app', 'REVOKE regress_iso
 SELECT hole('ALTER TABLE sale OWNER TO regress_app', 'ALTER TABLE sale OWNER TO CURRENT_USER');
 SELECT hole('ALTER TABLE sale OWNER TO regress_isolation_owner; GRANT regress_isolation_owner TO regress_trusted', 'REVOKE regress_isolation_owner FROM regress_trusted; ALTER TABLE sale OWNER TO CURRENT_USER');
 SELECT hole('GRANT pg_read_server_files TO regress_app', 'REVOKE pg_read_server_files FROM regress_app');
+SELECT hole('GRANT pg_read_all_data, pg_write_all_data, pg_monitor TO regress_app', 'REVOKE pg_read_all_data, pg_write_all_data, pg_monitor FROM regress_app');
+SELECT hole('ALTER ROLE regress_app CREATEROLE', 'ALTER ROLE regress_app NOCREATEROLE');
+SELECT hole('ALTER ROLE regress_trusted REPLICATION', 'ALTER ROLE regress_trusted NOREPLICATION');
+-- who is a member without SET ROLE may not become the other (16 on), unless by granting it; MAINTAIN is of 17
+SELECT current_setting('server_version_num')::integer >= 160000 AS has_options, current_setting('server_version_num')::integer >= 170000 AS has_maintain \gset
+SELECT CASE WHEN :'has_options' THEN ' WITH INHERIT TRUE, SET FALSE' ELSE '' END AS unset, CASE WHEN :'has_options' THEN ' WITH ADMIN TRUE, INHERIT FALSE, SET FALSE' ELSE ' WITH ADMIN OPTION' END AS admin,
+	CASE WHEN :'has_options' THEN 'regress_isolation_bypass' ELSE 'regress_isolation_owner' END AS other, CASE WHEN :'has_maintain' THEN 'MAINTAIN' ELSE 'TRIGGER' END AS latest \gset
+SELECT hole(format('GRANT %s TO regress_app%s', :'other', :'unset'), format('REVOKE %s FROM regress_app', :'other'));
+SELECT hole(format('GRANT regress_isolation_bypass TO regress_app%s', :'admin'), 'REVOKE regress_isolation_bypass FROM regress_app');
+SELECT replace(h, :'latest', 'the latest privilege') FROM hole(format('GRANT %s ON sale TO regress_app', :'latest'), format('REVOKE %s ON sale FROM regress_app', :'latest')) AS h;
 SELECT hole(format('GRANT TEMPORARY ON DATABASE %I TO regress_app', current_database()), format('REVOKE TEMPORARY ON DATABASE %I FROM regress_app', current_database()));
 SELECT hole('GRANT CREATE ON SCHEMA partner_portal TO regress_trusted', 'REVOKE CREATE ON SCHEMA partner_portal FROM regress_trusted');
 SELECT hole('GRANT SET ON PARAMETER session_replication_role TO regress_app', 'REVOKE SET ON PARAMETER session_replication_role FROM regress_app');

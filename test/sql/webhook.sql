@@ -59,6 +59,7 @@ SELECT partner_portal.create_webhook_endpoint(1, E'https://x/\r\nX: y', '{*}');
 SELECT partner_portal.create_webhook_endpoint(1, 'https://x/' || repeat('x', 2048), '{*}');
 SELECT partner_portal.create_webhook_endpoint(1, 'https://x/', '{}');
 SELECT partner_portal.create_webhook_endpoint(1, 'https://x/', '{NULL}');
+SELECT partner_portal.create_webhook_endpoint(1, 'https://x/', '{{a,b},{c,d}}');
 SELECT partner_portal.create_webhook_endpoint(1, 'https://x/', '{"Key Activated"}');
 SELECT partner_portal.create_webhook_endpoint(1, NULL, '{*}');
 SELECT partner_portal.create_webhook_endpoint(99, 'https://x/', '{*}');
