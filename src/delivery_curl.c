@@ -252,10 +252,30 @@ end_of(CURLcode result)
 }
 
 /*
+ * few_descriptors tells whether this process has hardly a file descriptor left.
+ * Then a name that is not resolved, or certificates that are not read, say
+ * nothing about the peer.
+ */
+static bool
+few_descriptors(PpNetwork *network)
+{
+	int			fds[4];
+	int			count = 0;
+	bool		few;
+
+	while (count < lengthof(fds) && (fds[count] = dup(network->epoll)) >= 0)
+		count++;
+	few = count < lengthof(fds);
+	while (count > 0)
+		close(fds[--count]);
+	return few;
+}
+
+/*
  * judge notes what libcurl knows of a finished transfer and has it judged.
  */
 static void
-judge(PpTransfer *transfer, CURLcode result)
+judge(PpNetwork *network, PpTransfer *transfer, CURLcode result)
 {
 	CURL	   *easy = transfer->handle;
 	char	   *ip = NULL;
@@ -265,6 +285,8 @@ judge(PpTransfer *transfer, CURLcode result)
 		strlcpy(transfer->remote_ip, ip, sizeof(transfer->remote_ip));
 	if (!transfer->mail && curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &code) == CURLE_OK)
 		transfer->code = (int) code;
+	if (end_of(result) == PP_END_BEFORE && !transfer->blocked && few_descriptors(network))
+		transfer->starved = true;
 	pp_answer_judge(transfer, end_of(result), curl_easy_strerror(result));
 }
 
@@ -317,7 +339,7 @@ collect(PpNetwork *network, Pool *pool)
 		transfer = find_flying(network, easy);
 		if (transfer == NULL)
 			continue;
-		judge(transfer, result);
+		judge(network, transfer, result);
 		curl_multi_remove_handle(pool->multi, easy);
 		let_go(network, transfer);
 		unlink_flying(network, transfer);
