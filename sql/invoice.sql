@@ -23,10 +23,13 @@ CREATE TABLE partner_portal.invoice_series (
 	document text NOT NULL,
 	year integer NOT NULL,
 	last_number bigint NOT NULL,
+	first_number bigint NOT NULL DEFAULT 1,
 	CONSTRAINT invoice_series_pkey PRIMARY KEY (issuer_key, document, year),
-	CONSTRAINT invoice_series_last_number CHECK (last_number >= 0)
+	CONSTRAINT invoice_series_last_number CHECK (last_number >= 0),
+	CONSTRAINT invoice_series_first_number CHECK (first_number BETWEEN 1 AND last_number + 1)
 );
 COMMENT ON TABLE partner_portal.invoice_series IS 'The last number given per issuer, document and year (0 is all years): counted up as the last act of finalizing, so that there is no gap.';
+COMMENT ON COLUMN partner_portal.invoice_series.first_number IS 'Number of the first document here, 1 but for what start_invoice_series() says; last_number is one less as long as there is none.';
 
 CREATE TABLE partner_portal.invoice (
 	workspace_id bigint NOT NULL,
@@ -334,10 +337,45 @@ COMMENT ON FUNCTION partner_portal.set_invoice_issuer(bigint, text, text, text, 
 'What an issuer (NULL the platform) wants on documents finalized from now on: name, address, tax id, a prefix of numbers, and whether they begin anew every year. 42501 not the issuer; P0002 no such partner; 22001, 22023 bad input.';
 REVOKE ALL ON FUNCTION partner_portal.set_invoice_issuer(bigint, text, text, text, text, boolean) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.start_invoice_series(partner_id bigint, first_number bigint, document text DEFAULT 'invoice', year integer DEFAULT 0)
+	RETURNS partner_portal.invoice_series
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	issuer bigint := partner_portal.authorized_issuer(partner_id);
+	started partner_portal.invoice_series;
+BEGIN
+	IF first_number IS NULL OR document IS NULL OR year IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'first_number, document and year must not be null';
+	ELSIF first_number NOT BETWEEN 1 AND 1000000000000 THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'first_number must be from 1 to 1000000000000';
+	ELSIF document NOT IN ('invoice', 'credit_note') THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown document "%s"', left(document, 64)),
+			HINT = 'Documents are invoice and credit_note.';
+	ELSIF year <> 0 AND year NOT BETWEEN 1900 AND 2999 THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'year must be 0 or from 1900 to 2999',
+			HINT = '0 is the series of an issuer whose numbers do not begin anew every year.';
+	END IF;
+	INSERT INTO partner_portal.invoice_series AS s (issuer_key, document, year, last_number, first_number)
+	VALUES (issuer, document, year, first_number - 1, first_number)
+	ON CONFLICT ON CONSTRAINT invoice_series_pkey DO UPDATE SET last_number = excluded.last_number, first_number = excluded.first_number
+	WHERE s.last_number < s.first_number
+	RETURNING s.* INTO started;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = 'the series has documents already', DETAIL = 'Its numbers have no gap.';
+	END IF;
+	RETURN started;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.start_invoice_series(bigint, bigint, text, integer) IS
+'Lets a series of an issuer (NULL the platform) begin with another number than 1, before its first document: for issuers who go on with the numbers of another system. document is invoice or credit_note; year that of the series where numbers begin anew every year, else 0. May be called again until there is a document. 42501 not the issuer; P0002 no such partner; PP005 the series has documents; 22004, 22023 bad input.';
+REVOKE ALL ON FUNCTION partner_portal.start_invoice_series(bigint, bigint, text, integer) FROM PUBLIC;
+
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'SELECT', 'TABLE partner_portal.invoice'),
 	('application', 'SELECT', 'TABLE partner_portal.invoice_line'),
 	('application', 'SELECT', 'TABLE partner_portal.invoices'),
 	('application', 'SELECT', 'TABLE partner_portal.invoice_issuer'),
 	('application', 'SELECT', 'TABLE partner_portal.invoice_series'),
-	('application', 'EXECUTE', 'FUNCTION partner_portal.set_invoice_issuer(bigint, text, text, text, text, boolean)');
+	('application', 'EXECUTE', 'FUNCTION partner_portal.set_invoice_issuer(bigint, text, text, text, text, boolean)'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.start_invoice_series(bigint, bigint, text, integer)');

@@ -276,6 +276,47 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 
 -- invoice.sql
 
+ALTER TABLE partner_portal.invoice_series ADD COLUMN first_number bigint NOT NULL DEFAULT 1;
+ALTER TABLE partner_portal.invoice_series ADD CONSTRAINT invoice_series_first_number CHECK (first_number BETWEEN 1 AND last_number + 1);
+COMMENT ON COLUMN partner_portal.invoice_series.first_number IS 'Number of the first document here, 1 but for what start_invoice_series() says; last_number is one less as long as there is none.';
+
+CREATE FUNCTION partner_portal.start_invoice_series(partner_id bigint, first_number bigint, document text DEFAULT 'invoice', year integer DEFAULT 0)
+	RETURNS partner_portal.invoice_series
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	issuer bigint := partner_portal.authorized_issuer(partner_id);
+	started partner_portal.invoice_series;
+BEGIN
+	IF first_number IS NULL OR document IS NULL OR year IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'first_number, document and year must not be null';
+	ELSIF first_number NOT BETWEEN 1 AND 1000000000000 THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'first_number must be from 1 to 1000000000000';
+	ELSIF document NOT IN ('invoice', 'credit_note') THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown document "%s"', left(document, 64)),
+			HINT = 'Documents are invoice and credit_note.';
+	ELSIF year <> 0 AND year NOT BETWEEN 1900 AND 2999 THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'year must be 0 or from 1900 to 2999',
+			HINT = '0 is the series of an issuer whose numbers do not begin anew every year.';
+	END IF;
+	INSERT INTO partner_portal.invoice_series AS s (issuer_key, document, year, last_number, first_number)
+	VALUES (issuer, document, year, first_number - 1, first_number)
+	ON CONFLICT ON CONSTRAINT invoice_series_pkey DO UPDATE SET last_number = excluded.last_number, first_number = excluded.first_number
+	WHERE s.last_number < s.first_number
+	RETURNING s.* INTO started;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = 'the series has documents already', DETAIL = 'Its numbers have no gap.';
+	END IF;
+	RETURN started;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.start_invoice_series(bigint, bigint, text, integer) IS
+'Lets a series of an issuer (NULL the platform) begin with another number than 1, before its first document: for issuers who go on with the numbers of another system. document is invoice or credit_note; year that of the series where numbers begin anew every year, else 0. May be called again until there is a document. 42501 not the issuer; P0002 no such partner; PP005 the series has documents; 22004, 22023 bad input.';
+REVOKE ALL ON FUNCTION partner_portal.start_invoice_series(bigint, bigint, text, integer) FROM PUBLIC;
+
+INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
+	('application', 'EXECUTE', 'FUNCTION partner_portal.start_invoice_series(bigint, bigint, text, integer)');
+
 -- plan_assignment.sql
 
 -- billing_run.sql
@@ -635,6 +676,43 @@ $$;
 ALTER TABLE partner_portal.activity DROP CONSTRAINT activity_prev_hash_key;
 
 -- verify.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.verify_invoices(in_workspace bigint) RETURNS TABLE (workspace_id bigint, check_name text, problem text)
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT i.workspace_id, 'invoices', format('document %s has a subtotal of %s, its lines make %s', i.invoice_id, i.subtotal_minor, coalesce(l.amount_minor, 0))
+		FROM partner_portal.invoice i
+		LEFT JOIN (
+			SELECT l.workspace_id, l.invoice_id, sum(l.amount_minor) AS amount_minor FROM partner_portal.invoice_line l
+			WHERE verify_invoices.in_workspace IS NULL OR l.workspace_id = verify_invoices.in_workspace
+			GROUP BY l.workspace_id, l.invoice_id) l ON l.workspace_id = i.workspace_id AND l.invoice_id = i.invoice_id
+		WHERE i.subtotal_minor <> coalesce(l.amount_minor, 0) AND (verify_invoices.in_workspace IS NULL OR i.workspace_id = verify_invoices.in_workspace)
+		UNION ALL
+		SELECT l.workspace_id, 'invoices', format('line %s is of document %s, which is not there', l.line, l.invoice_id)
+		FROM partner_portal.invoice_line l
+		WHERE (verify_invoices.in_workspace IS NULL OR l.workspace_id = verify_invoices.in_workspace)
+			AND NOT EXISTS (SELECT FROM partner_portal.invoice i WHERE i.workspace_id = l.workspace_id AND i.invoice_id = l.invoice_id)
+		UNION ALL
+		SELECT i.workspace_id, 'invoices', format('line %s of document %s charged %s and was credited %s', l.line, i.invoice_id, l.amount_minor, c.amount_minor)
+		FROM partner_portal.invoice i
+		JOIN partner_portal.invoice_line l ON l.workspace_id = i.workspace_id AND l.invoice_id = i.invoice_id
+		JOIN (
+			SELECT n.workspace_id, n.credits_invoice_id, c.credits_line, sum(c.amount_minor) AS amount_minor
+			FROM partner_portal.invoice n
+			JOIN partner_portal.invoice_line c ON c.workspace_id = n.workspace_id AND c.invoice_id = n.invoice_id
+			WHERE n.document = 'credit_note' AND n.status <> 'void' AND (verify_invoices.in_workspace IS NULL OR n.workspace_id = verify_invoices.in_workspace)
+			GROUP BY n.workspace_id, n.credits_invoice_id, c.credits_line) c
+			ON c.workspace_id = l.workspace_id AND c.credits_invoice_id = l.invoice_id AND c.credits_line = l.line
+		WHERE c.amount_minor > l.amount_minor
+		UNION ALL
+		SELECT nullif(s.issuer_key, 0), 'invoices', format('series %s %s of issuer %s has %s documents up to number %s, and counts %s to %s',
+			s.document, s.year, s.issuer_key, count(i.number), coalesce(max(i.number), s.first_number - 1), s.first_number, s.last_number)
+		FROM partner_portal.invoice_series s
+		LEFT JOIN partner_portal.invoice i ON i.issuer_key = s.issuer_key AND i.document = s.document AND i.series_year = s.year
+		WHERE verify_invoices.in_workspace IS NULL OR s.issuer_key = verify_invoices.in_workspace
+		GROUP BY s.issuer_key, s.document, s.year, s.first_number, s.last_number
+		HAVING count(i.number) <> s.last_number - s.first_number + 1 OR coalesce(max(i.number), s.first_number - 1) <> s.last_number;
+	END;
 
 -- health.sql
 

@@ -209,13 +209,13 @@ CREATE FUNCTION partner_portal.verify_invoices(in_workspace bigint) RETURNS TABL
 			ON c.workspace_id = l.workspace_id AND c.credits_invoice_id = l.invoice_id AND c.credits_line = l.line
 		WHERE c.amount_minor > l.amount_minor
 		UNION ALL
-		SELECT nullif(s.issuer_key, 0), 'invoices', format('series %s %s of issuer %s has %s documents up to number %s, and counts %s',
-			s.document, s.year, s.issuer_key, count(i.number), coalesce(max(i.number), 0), s.last_number)
+		SELECT nullif(s.issuer_key, 0), 'invoices', format('series %s %s of issuer %s has %s documents up to number %s, and counts %s to %s',
+			s.document, s.year, s.issuer_key, count(i.number), coalesce(max(i.number), s.first_number - 1), s.first_number, s.last_number)
 		FROM partner_portal.invoice_series s
 		LEFT JOIN partner_portal.invoice i ON i.issuer_key = s.issuer_key AND i.document = s.document AND i.series_year = s.year
 		WHERE verify_invoices.in_workspace IS NULL OR s.issuer_key = verify_invoices.in_workspace
-		GROUP BY s.issuer_key, s.document, s.year, s.last_number
-		HAVING count(i.number) <> s.last_number OR coalesce(max(i.number), 0) <> s.last_number;
+		GROUP BY s.issuer_key, s.document, s.year, s.first_number, s.last_number
+		HAVING count(i.number) <> s.last_number - s.first_number + 1 OR coalesce(max(i.number), s.first_number - 1) <> s.last_number;
 	END;
 COMMENT ON FUNCTION partner_portal.verify_invoices(bigint) IS
 'verify(), check invoices: documents with their lines, credits with what they credit, and numbers without a gap (workspace_id is then the issuer''s, NULL the platform). Internal.';

@@ -144,3 +144,26 @@ SELECT issuer_key, name, number_prefix, yearly FROM set_invoice_issuer(1, 'Resel
 SELECT count(import_key_activity(2, 1, '[2026-08-02, 2026-09-03)', 'moved in'));
 SELECT action FROM run_billing('2026-10-01 01:00+00');
 SELECT invoice_number, series_year, number, issuer_name FROM invoice WHERE period_start >= '2026-08-01' AND document = 'invoice' ORDER BY number;
+
+-- a series goes on with the numbers of another system, until it has a document
+SELECT issuer_key, document, year, first_number, last_number FROM start_invoice_series(1, 4711);
+SELECT issuer_key, document, year, first_number, last_number FROM start_invoice_series(1, 4712, year => 2027);
+SELECT issuer_key, document, year, first_number, last_number FROM start_invoice_series(1, 500, year => 2027);
+SELECT count(import_key_activity(2, 1, '[2026-09-05, 2026-09-06)', 'moved in'));
+SELECT action FROM run_billing('2027-01-15 01:00+00') WHERE action <> 'closed';
+SELECT invoice_number, series_year, number FROM invoice WHERE series_year >= 2027 ORDER BY number;
+SELECT start_invoice_series(1, 900, year => 2027);
+SELECT first_number, last_number FROM start_invoice_series(1, 7, 'credit_note', 2028);
+SELECT start_invoice_series(1, 0);
+SELECT start_invoice_series(1, 1000000000001);
+SELECT start_invoice_series(1, NULL);
+SELECT start_invoice_series(1, 1, 'receipt');
+SELECT start_invoice_series(1, 1, year => 26);
+SELECT start_invoice_series(4242, 1);
+SELECT start_invoice_series(NULL, 10, year => 2027) = (0, 'invoice', 2027, 9, 10)::invoice_series AS platform;
+SELECT account_id AS customer FROM add_member(2, 'owner@customer.example', 'owner') \gset
+BEGIN;
+SELECT count(login_as(:customer)) AS signed_in;
+SELECT start_invoice_series(1, 1, year => 2029);
+ROLLBACK;
+SELECT * FROM verify();

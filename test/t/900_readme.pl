@@ -121,7 +121,7 @@ sub run_examples
 	for my $i (0 .. $#examples)
 	{
 		my $stop = $examples[$i]{state} eq '00000' ? 1 : 0;
-		$script .= "\\echo <block $i>\n\\set LAST_ERROR_SQLSTATE 00000\n\\set ON_ERROR_STOP $stop\n$examples[$i]{body}\n;\n"
+		$script .= "\\echo <block $i>\n\\set LAST_ERROR_SQLSTATE 00000\n\\set ON_ERROR_STOP $stop\n$examples[$i]{body}\n"
 		  . "\\echo <state $i :LAST_ERROR_SQLSTATE>\n";
 	}
 	my ($out, $err);
