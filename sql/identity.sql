@@ -45,7 +45,8 @@ CREATE TABLE partner_portal.revoked_token (
 	CONSTRAINT revoked_token_pkey PRIMARY KEY (jti),
 	CONSTRAINT revoked_token_jti CHECK (octet_length(jti) BETWEEN 1 AND 1000)
 );
-COMMENT ON TABLE partner_portal.revoked_token IS 'Tokens refused before their time (revoke_token); a row is of no use after until.';
+CREATE INDEX revoked_token_until ON partner_portal.revoked_token (until);
+COMMENT ON TABLE partner_portal.revoked_token IS 'Tokens refused before their time (revoke_token); a row is of no use after until, and tick() deletes it a day later.';
 
 ALTER TABLE partner_portal.account ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE partner_portal.account_identity ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

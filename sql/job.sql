@@ -75,6 +75,22 @@ COMMENT ON FUNCTION partner_portal.tick_forget_deliveries(timestamptz) IS
 'Step of tick(): deletes up to 1000 messages delivered or cancelled more than 90 days ago. Dead and refused ones stay.';
 REVOKE ALL ON FUNCTION partner_portal.tick_forget_deliveries(timestamptz) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.tick_forget_revocations(at timestamptz) RETURNS bigint
+	LANGUAGE sql
+BEGIN ATOMIC
+	-- whatever instant a tick is told: a revocation that is forgotten too early lets the token in again
+	WITH old AS (
+		SELECT t.jti FROM partner_portal.revoked_token t
+		WHERE t.until < least(tick_forget_revocations.at, now()) - interval '1 day'
+		ORDER BY t.until LIMIT 1000 FOR UPDATE SKIP LOCKED
+	), gone AS (
+		DELETE FROM partner_portal.revoked_token t USING old WHERE t.jti = old.jti RETURNING t.jti
+	)
+	SELECT count(*) FROM gone;
+END;
+COMMENT ON FUNCTION partner_portal.tick_forget_revocations(timestamptz) IS 'Step of tick(): deletes up to 1000 revocations of tokens a day after their end, by the clock.';
+REVOKE ALL ON FUNCTION partner_portal.tick_forget_revocations(timestamptz) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.tick_notify_expiring_access(at timestamptz) RETURNS bigint
 	LANGUAGE sql
 BEGIN ATOMIC
@@ -98,7 +114,8 @@ INSERT INTO partner_portal.job_step (position, step) VALUES
 	(54, 'tick_end_expired_access'),
 	(60, 'tick_refresh_usage'),
 	(80, 'tick_cancel_expired'),
-	(90, 'tick_forget_deliveries');
+	(90, 'tick_forget_deliveries'),
+	(95, 'tick_forget_revocations');
 
 CREATE FUNCTION partner_portal.schedule_jobs(schedule text DEFAULT '*/15 * * * *') RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -47,6 +47,9 @@ CREATE TRIGGER grant_to_enrolled AFTER INSERT ON partner_portal.role_grant
 
 -- identity.sql
 
+CREATE INDEX revoked_token_until ON partner_portal.revoked_token (until);
+COMMENT ON TABLE partner_portal.revoked_token IS 'Tokens refused before their time (revoke_token); a row is of no use after until, and tick() deletes it a day later.';
+
 -- permission.sql
 
 -- workspace.sql
@@ -54,6 +57,37 @@ CREATE TRIGGER grant_to_enrolled AFTER INSERT ON partner_portal.role_grant
 -- member.sql
 
 -- product.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.guard_product() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF TG_OP = 'INSERT' THEN
+		IF partner_portal.restoring_session() THEN
+			RETURN NEW;
+		END IF;
+		NEW.created_at := clock_timestamp();
+		-- stays with its partner, as long as this transaction lasts
+		SELECT w.partner_key INTO NEW.partner_key FROM partner_portal.workspace w WHERE w.workspace_id = NEW.workspace_id FOR KEY SHARE;
+		NEW.partner_key := coalesce(NEW.partner_key, 0);
+	ELSIF (NEW.workspace_id, NEW.product_id, NEW.created_at) IS DISTINCT FROM (OLD.workspace_id, OLD.product_id, OLD.created_at) THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'workspace_id, product_id and created_at of a product never change';
+	ELSIF NEW.category <> OLD.category AND NOT partner_portal.may('manage_products', NEW.workspace_id) THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('product %s cannot be moved to another category', NEW.product_id),
+			DETAIL = 'Access is granted by category, and the grant does not cover all of them.';
+	END IF;
+	IF NEW.external_ref ~ '[\x01-\x1f\x7f]' AND NEW.external_ref IS DISTINCT FROM OLD.external_ref THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'external_ref must not contain control characters';
+	END IF;
+	IF NEW.partner_access AND (TG_OP = 'INSERT' OR NOT OLD.partner_access)
+		AND NOT (partner_portal.is_operator() OR NEW.workspace_id IS NOT DISTINCT FROM partner_portal.own_workspace('manage_products'))
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('only workspace %s itself may let its partner near a product', NEW.workspace_id);
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.guard_product() IS
+'Trigger of product: stamps it; 22023 what never changes, or an external_ref with control characters; 42501 partner_access from anybody but the workspace itself, or another category by a limited grant.';
 
 -- access_grant.sql
 
@@ -142,6 +176,11 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION partner_portal.enqueue_webhook_event(bigint, text, jsonb, text) IS
 'For our own functions, in the transaction that causes the event: one message per endpoint of the workspace and of its partner that wants it, at most once per workspace and dedupe_key. The body is {"type", "timestamp", "data"}, where data always has workspace_id. Returns how many are owed.';
+
+CREATE OR REPLACE FUNCTION partner_portal.pause_webhook_endpoint(endpoint_id bigint, reason text DEFAULT NULL) RETURNS void
+	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+	AS $$ SELECT partner_portal.set_endpoint_state(partner_portal.authorized_endpoint($1), 'paused', CASE WHEN $2 IS NOT NULL THEN partner_portal.checked_text('reason', left($2, 500), 500) END) $$;
+COMMENT ON FUNCTION partner_portal.pause_webhook_endpoint(bigint, text) IS 'Lets the events of an endpoint wait; of the reason the first 500 characters are kept. Needs manage_settings. 22023 a blank reason, or one with control characters.';
 
 -- delivery.sql
 
@@ -259,6 +298,8 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'EXECUTE', 'FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz, timestamptz, boolean)');
 
 -- security_key.sql
+
+COMMENT ON COLUMN partner_portal.security_key.serial IS 'The device''s own number, unique per workspace. Like label it has no control characters (22023).';
 
 -- billing_period.sql
 
@@ -717,6 +758,24 @@ CREATE OR REPLACE FUNCTION partner_portal.verify_invoices(in_workspace bigint) R
 -- health.sql
 
 -- job.sql
+
+CREATE FUNCTION partner_portal.tick_forget_revocations(at timestamptz) RETURNS bigint
+	LANGUAGE sql
+BEGIN ATOMIC
+	-- whatever instant a tick is told: a revocation that is forgotten too early lets the token in again
+	WITH old AS (
+		SELECT t.jti FROM partner_portal.revoked_token t
+		WHERE t.until < least(tick_forget_revocations.at, now()) - interval '1 day'
+		ORDER BY t.until LIMIT 1000 FOR UPDATE SKIP LOCKED
+	), gone AS (
+		DELETE FROM partner_portal.revoked_token t USING old WHERE t.jti = old.jti RETURNING t.jti
+	)
+	SELECT count(*) FROM gone;
+END;
+COMMENT ON FUNCTION partner_portal.tick_forget_revocations(timestamptz) IS 'Step of tick(): deletes up to 1000 revocations of tokens a day after their end, by the clock.';
+REVOKE ALL ON FUNCTION partner_portal.tick_forget_revocations(timestamptz) FROM PUBLIC;
+
+INSERT INTO partner_portal.job_step (position, step) VALUES (95, 'tick_forget_revocations');
 
 -- mail_template.sql
 

@@ -99,6 +99,9 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('product %s cannot be moved to another category', NEW.product_id),
 			DETAIL = 'Access is granted by category, and the grant does not cover all of them.';
 	END IF;
+	IF NEW.external_ref ~ '[\x01-\x1f\x7f]' AND NEW.external_ref IS DISTINCT FROM OLD.external_ref THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'external_ref must not contain control characters';
+	END IF;
 	IF NEW.partner_access AND (TG_OP = 'INSERT' OR NOT OLD.partner_access)
 		AND NOT (partner_portal.is_operator() OR NEW.workspace_id IS NOT DISTINCT FROM partner_portal.own_workspace('manage_products'))
 	THEN
@@ -108,7 +111,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.guard_product() IS
-'Trigger of product: stamps it; 22023 what never changes; 42501 partner_access from anybody but the workspace itself, or another category by a limited grant.';
+'Trigger of product: stamps it; 22023 what never changes, or an external_ref with control characters; 42501 partner_access from anybody but the workspace itself, or another category by a limited grant.';
 REVOKE ALL ON FUNCTION partner_portal.guard_product() FROM PUBLIC;
 CREATE TRIGGER guard_product BEFORE INSERT OR UPDATE ON partner_portal.product
 	FOR EACH ROW EXECUTE FUNCTION partner_portal.guard_product();

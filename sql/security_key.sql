@@ -33,7 +33,7 @@ CREATE INDEX security_key_key_id ON partner_portal.security_key (key_id);
 CREATE INDEX security_key_partner_key_idx ON partner_portal.security_key (partner_key);
 COMMENT ON TABLE partner_portal.security_key IS
 'A device that signs a user in. Plain INSERT, UPDATE (status, label, account_id), DELETE, MERGE and COPY; triggers enforce the limit (PP001), stamp the times and keep the history. TRUNCATE is refused (0A000).';
-COMMENT ON COLUMN partner_portal.security_key.serial IS 'The device''s own number, unique per workspace.';
+COMMENT ON COLUMN partner_portal.security_key.serial IS 'The device''s own number, unique per workspace. Like label it has no control characters (22023).';
 COMMENT ON COLUMN partner_portal.security_key.account_id IS 'Holder, a member of the workspace; NULL is nobody. A change of holder while active begins a new stretch.';
 COMMENT ON COLUMN partner_portal.security_key.status IS 'active, disabled, or revoked, which is final.';
 COMMENT ON COLUMN partner_portal.security_key.disabled_reason IS 'Stamped by the server: limit, partner (the operator''s act too), customer, suspended, deleted.';

@@ -182,8 +182,8 @@ REVOKE ALL ON FUNCTION partner_portal.set_endpoint_state(partner_portal.webhook_
 
 CREATE FUNCTION partner_portal.pause_webhook_endpoint(endpoint_id bigint, reason text DEFAULT NULL) RETURNS void
 	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-	AS $$ SELECT partner_portal.set_endpoint_state(partner_portal.authorized_endpoint($1), 'paused', left($2, 500)) $$;
-COMMENT ON FUNCTION partner_portal.pause_webhook_endpoint(bigint, text) IS 'Lets the events of an endpoint wait. Needs manage_settings.';
+	AS $$ SELECT partner_portal.set_endpoint_state(partner_portal.authorized_endpoint($1), 'paused', CASE WHEN $2 IS NOT NULL THEN partner_portal.checked_text('reason', left($2, 500), 500) END) $$;
+COMMENT ON FUNCTION partner_portal.pause_webhook_endpoint(bigint, text) IS 'Lets the events of an endpoint wait; of the reason the first 500 characters are kept. Needs manage_settings. 22023 a blank reason, or one with control characters.';
 REVOKE ALL ON FUNCTION partner_portal.pause_webhook_endpoint(bigint, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.resume_webhook_endpoint(endpoint_id bigint) RETURNS void

@@ -4,6 +4,12 @@
  *		What people give us, checked: text, and names made into slugs; and what
  *		they are given: secrets.
  *
+ * A name is shown in headers of mails, lines of exports and pages, where a line
+ * end would begin something else, and an escape commands a terminal.  So none
+ * has control characters: what comes by function goes through checked_text(),
+ * what comes by plain INSERT or UPDATE through pp_check_controls(), called by
+ * the table's stamping trigger, or through a CHECK.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -57,6 +63,24 @@ pp_text_argument(FunctionCallInfo fcinfo, int number)
 }
 
 /*
+ * pp_check_controls raises 22023 if a text has control characters; line ends
+ * do not count if it may break.
+ */
+void
+pp_check_controls(const char *what, text *value, bool may_break)
+{
+	for (int i = 0; i < VARSIZE_ANY_EXHDR(value); i++)
+	{
+		unsigned char c = (unsigned char) VARDATA_ANY(value)[i];
+
+		if ((c < ' ' || c == 0x7f) && !(may_break && (c == '\n' || c == '\r')))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s must not contain control characters", what)));
+	}
+}
+
+/*
  * partner_portal_checked_text returns a text that a person wrote on one line,
  * as given, when it is between 1 and max_length characters, not all blank and
  * without control characters.  A text that is far too long is refused before it
@@ -90,17 +114,9 @@ partner_portal_checked_text(PG_FUNCTION_ARGS)
 				 errmsg("%s is too long", argument),
 				 errdetail("At most %d characters are allowed.", max_length)));
 
-	for (int i = 0; i < VARSIZE_ANY_EXHDR(value); i++)
-	{
-		unsigned char c = (unsigned char) VARDATA_ANY(value)[i];
-
-		if (c < ' ' || c == 0x7f)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s must not contain control characters", argument)));
-		if (c != ' ')
-			blank = false;
-	}
+	pp_check_controls(argument, value, false);
+	for (int i = 0; i < VARSIZE_ANY_EXHDR(value) && blank; i++)
+		blank = VARDATA_ANY(value)[i] == ' ';
 	if (blank)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -19,6 +19,7 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -168,6 +169,16 @@ set_null(Datum *values, bool *nulls, int column)
 }
 
 /*
+ * check_name refuses control characters in a serial or a label.
+ */
+static void
+check_name(const Datum *values, const bool *nulls, int column)
+{
+	if (!nulls[column - 1])
+		pp_check_controls(key_columns[column - 1], DatumGetTextPP(values[column - 1]), false);
+}
+
+/*
  * stamp_insert fills in what the server knows about a new key.  A restored row
  * stays as it was.
  */
@@ -186,6 +197,8 @@ stamp_insert(Datum *values, bool *nulls)
 	if (restoring || nulls[KEY_WORKSPACE_ID - 1])
 		return;
 
+	check_name(values, nulls, KEY_SERIAL);
+	check_name(values, nulls, KEY_LABEL);
 	workspace_id = DatumGetInt64(values[KEY_WORKSPACE_ID - 1]);
 	pp_hold_grant(workspace_id);
 	/* An absent workspace is for the foreign key to refuse. */
@@ -246,6 +259,11 @@ stamp_update(const Datum *old_values, const bool *old_nulls, Datum *values, bool
 	refuse_change(old_values, values, nulls, KEY_KEY_ID);
 	refuse_change(old_values, values, nulls, KEY_KIND);
 	refuse_change(old_values, values, nulls, KEY_CREATED_AT);
+	/* a key that came with such a name, as by a restore, can still be disabled */
+	for (int column = KEY_SERIAL; column <= KEY_LABEL; column++)
+		if (!nulls[column - 1] &&
+			(old_nulls[column - 1] || !datumIsEqual(old_values[column - 1], values[column - 1], false, -1)))
+			check_name(values, nulls, column);
 
 	if (before == STATUS_REVOKED && after != STATUS_REVOKED)
 		ereport(ERROR,

@@ -227,20 +227,9 @@ check_line(HeapTuple row, TupleDesc desc, const char *name, bool may_break)
 {
 	bool		null;
 	Datum		value = get_column(row, desc, name, &null);
-	text	   *line;
 
-	if (null)
-		return;
-	line = DatumGetTextPP(value);
-	for (int i = 0; i < VARSIZE_ANY_EXHDR(line); i++)
-	{
-		unsigned char c = (unsigned char) VARDATA_ANY(line)[i];
-
-		if ((c < ' ' || c == 0x7f) && !(may_break && (c == '\n' || c == '\r')))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s must not contain control characters", name)));
-	}
+	if (!null)
+		pp_check_controls(name, DatumGetTextPP(value), may_break);
 }
 
 /*

@@ -57,3 +57,35 @@ SET ROLE regress_trusted;
 SELECT partner_portal.new_secret();
 SELECT partner_portal.require_operator();
 RESET ROLE;
+-- what plain DML brings: a name of one line has no line end and no other control character; a row that came by a restore may have
+-- one, and can be changed otherwise, and disabled
+SELECT workspace_id FROM partner_portal.create_workspace('Company', 'owner@example.com', 'company');
+\set VERBOSITY sqlstate
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (1, 'smartphone', E'a\nSubject: b');
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (1, 'smartphone', E'\x1b[2J');
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial, label) VALUES (1, 'smartphone', 'a', E'b\x7f');
+INSERT INTO partner_portal.product (workspace_id, category, name, external_ref) VALUES (1, 'server', 'web', E'a\x01');
+UPDATE partner_portal.workspace SET company_name = E'Com\tpany';
+UPDATE partner_portal.workspace SET address = E'Street 1\x1b\nTown';
+UPDATE partner_portal.workspace SET address = E'Street 1\nTown';
+\set VERBOSITY terse
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial, label) VALUES (1, 'smartphone', E'a\nSubject: b', 'fine');
+INSERT INTO partner_portal.product (workspace_id, category, name, external_ref) VALUES (1, 'server', 'web', E'a\x01');
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial, label) VALUES (1, 'smartphone', U&'\00e9\202e \2028', NULL), (1, 'smartphone', 'plain', 'plain');
+UPDATE partner_portal.security_key SET label = E'two\nlines' WHERE serial = 'plain';
+SET partner_portal.restoring = on;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial, label, status, created_at, activated_at) VALUES (1, 'smartphone', E'old\nnumber', E'old\nlabel', 'active', now(), now());
+INSERT INTO partner_portal.product (workspace_id, category, name, external_ref) VALUES (1, 'server', 'old', E'old\nref');
+RESET partner_portal.restoring;
+UPDATE partner_portal.security_key SET status = 'disabled' WHERE serial = E'old\nnumber';
+UPDATE partner_portal.security_key SET label = E'new\nlabel' WHERE serial = E'old\nnumber';
+UPDATE partner_portal.security_key SET label = NULL WHERE serial = E'old\nnumber';
+UPDATE partner_portal.product SET name = 'renamed' WHERE name = 'old';
+UPDATE partner_portal.product SET external_ref = E'new\nref' WHERE name = 'renamed';
+SELECT status, label, count(*) FROM partner_portal.security_key GROUP BY 1, 2 ORDER BY 1, 2;
+INSERT INTO partner_portal.webhook_endpoint (workspace_id, partner_key, url, events, nonce, key_version) VALUES (1, 0, 'https://example.com/', '{*}', gen_random_uuid(), 1) RETURNING endpoint_id \gset
+SELECT partner_portal.pause_webhook_endpoint(:endpoint_id, E'broken\r\n');
+SELECT partner_portal.pause_webhook_endpoint(:endpoint_id, 'broken ' || repeat('x', 1000));
+SELECT state, length(state_reason) FROM partner_portal.webhook_endpoint;
+SELECT partner_portal.pause_webhook_endpoint(:endpoint_id);
+SELECT state, state_reason FROM partner_portal.webhook_endpoint;

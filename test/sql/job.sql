@@ -46,3 +46,10 @@ SELECT partner_portal.unschedule_jobs();
 SET ROLE regress_ops;
 SELECT partner_portal.schedule_jobs();
 RESET ROLE;
+-- revocations of tokens: gone a day after their end by the clock, whatever instant a tick is told
+INSERT INTO partner_portal.revoked_token (jti, until)
+	SELECT 'old ' || i, now() - interval '25 hours' FROM generate_series(1, 1001) i
+	UNION ALL VALUES ('a day ago', now() - interval '23 hours'), ('running', now() + interval '1 hour'), ('for ever', 'infinity');
+SELECT partner_portal.tick_forget_revocations(now() - interval '2 days'), partner_portal.tick_forget_revocations('-infinity');
+CALL partner_portal.tick(now() + interval '1 year');
+SELECT jti FROM partner_portal.revoked_token ORDER BY until;
