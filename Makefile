@@ -63,6 +63,8 @@ OBJS = \
 	src/delivery_answer.o \
 	src/delivery_relay.o \
 	src/delivery_queue.o \
+	src/delivery_build.o \
+	src/delivery_section.o \
 	src/delivery_engine.o
 
 # The install script is these parts, in dependency order.

@@ -139,7 +139,7 @@ COMMENT ON FUNCTION partner_portal.record_failure(bigint, bigint, integer, text,
 REVOKE ALL ON FUNCTION partner_portal.record_failure(bigint, bigint, integer, text, integer, text, integer) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.release_stale_deliveries(own_token integer) RETURNS void
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = on AS $$
 DECLARE
 	token integer;
 	lost record;

@@ -31,7 +31,7 @@ CREATE TABLE partner_portal.notification (
 	secret text,
 	CONSTRAINT notification_pkey PRIMARY KEY (workspace_id, notification_id),
 	CONSTRAINT notification_natural_key UNIQUE (workspace_id, kind, dedupe_key),
-	CONSTRAINT notification_kind CHECK (kind ~ '^[a-z0-9_]{1,63}(\.[a-z0-9_]{1,63}){0,7}$'),
+	CONSTRAINT notification_kind CHECK (length(kind) <= 511 AND kind ~ '^[a-z0-9_]+(\.[a-z0-9_]+)*$'),
 	CONSTRAINT notification_dedupe_key CHECK (length(dedupe_key) BETWEEN 1 AND 400),
 	CONSTRAINT notification_state CHECK (state IN ('pending', 'delivered', 'refused', 'dead', 'cancelled')),
 	CONSTRAINT notification_finished CHECK ((state = 'pending') = (finished_at IS NULL) AND (state = 'pending') = (next_attempt_at IS NOT NULL)),
@@ -67,8 +67,8 @@ CREATE TABLE partner_portal.delivery_queue (
 		REFERENCES partner_portal.notification ON DELETE CASCADE,
 	CONSTRAINT delivery_queue_lease CHECK ((lease_token IS NULL) = (lease_until IS NULL))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX delivery_queue_due ON partner_portal.delivery_queue (destination, next_attempt_at) WHERE lease_token IS NULL;
-CREATE INDEX delivery_queue_leased ON partner_portal.delivery_queue (lease_token) WHERE lease_token IS NOT NULL;
+-- No index knows of leases, so that a claim changes none.
+CREATE INDEX delivery_queue_due ON partner_portal.delivery_queue (destination, next_attempt_at, notification_id);
 COMMENT ON TABLE partner_portal.delivery_queue IS 'Notifications that are pending, and which engine is sending them.';
 COMMENT ON COLUMN partner_portal.delivery_queue.destination IS 'The webhook endpoint; 0 is the mail relay.';
 COMMENT ON COLUMN partner_portal.delivery_queue.claims IS 'Times claimed since a result was last recorded; a row claimed three times and never recorded is dead.';

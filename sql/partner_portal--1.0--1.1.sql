@@ -99,6 +99,11 @@ COMMENT ON FUNCTION partner_portal.guard_product() IS
 
 -- notification.sql
 
+ALTER TABLE partner_portal.notification DROP CONSTRAINT notification_kind,
+	ADD CONSTRAINT notification_kind CHECK (length(kind) <= 511 AND kind ~ '^[a-z0-9_]+(\.[a-z0-9_]+)*$');
+DROP INDEX partner_portal.delivery_queue_due, partner_portal.delivery_queue_leased;
+CREATE INDEX delivery_queue_due ON partner_portal.delivery_queue (destination, next_attempt_at, notification_id);
+
 -- webhook.sql
 
 COMMENT ON COLUMN partner_portal.webhook_endpoint.events IS 'Names of events, as security_key.activated, or * for all; README.md lists them.';
@@ -183,6 +188,8 @@ CREATE OR REPLACE FUNCTION partner_portal.pause_webhook_endpoint(endpoint_id big
 COMMENT ON FUNCTION partner_portal.pause_webhook_endpoint(bigint, text) IS 'Lets the events of an endpoint wait; of the reason the first 500 characters are kept. Needs manage_settings. 22023 a blank reason, or one with control characters.';
 
 -- delivery.sql
+
+ALTER FUNCTION partner_portal.release_stale_deliveries(integer) SET enable_seqscan = on;
 
 CREATE OR REPLACE FUNCTION partner_portal.record_failure(workspace_id bigint, notification_id bigint, token integer, outcome text,
 	code integer, error text, retry_after integer) RETURNS void

@@ -18,6 +18,7 @@
 
 #include <sys/socket.h>
 
+#include "access/htup.h"
 #include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 
@@ -54,6 +55,7 @@ typedef struct PpTransfer
 	int64		notification_id;
 	int64		destination;
 	bool		mail;
+	bool		ailing;			/* its destination failed before */
 
 	/* what to send */
 	char	   *url;
@@ -72,8 +74,8 @@ typedef struct PpTransfer
 
 	/* the network's own */
 	void	   *handle;
-	void	   *lists[2];
-	int			pool;
+	void	   *list;			/* of headers or recipients */
+	struct Pool *pool;
 	size_t		sent;
 	size_t		received;
 	int			last_reply;		/* SMTP */
@@ -123,7 +125,7 @@ extern void pp_network_close(PpNetwork *network);
 extern int	pp_network_fd(PpNetwork *network);
 extern bool pp_network_configure(PpNetwork *network, const PpRelay *relay,
 								 const char *ca_file, const char *allowed_list);
-extern bool pp_network_add(PpNetwork *network, PpTransfer *transfer);
+extern PpTransfer *pp_network_add(PpNetwork *network, PpTransfer *list, int64 *begun, int *begun_count);
 extern void pp_network_run(PpNetwork *network);
 extern PpTransfer *pp_network_finished(PpNetwork *network);
 extern PpTransfer *pp_network_abort(PpNetwork *network);
@@ -146,10 +148,6 @@ extern size_t pp_answer_body(char *data, size_t size, size_t count, void *arg);
 extern size_t pp_answer_header(char *data, size_t size, size_t count, void *arg);
 extern size_t pp_answer_wants(char *into, size_t size, size_t count, void *arg);
 extern void pp_answer_judge(PpTransfer *transfer, PpEnd end, const char *reason);
-
-extern PpTransfer *pp_transfer_new(void);
-extern void pp_transfer_free(PpTransfer *transfer);
-extern bool pp_transfer_set(char **field, const char *value, size_t length);
 
 /* in mail_format.c */
 typedef struct PpMail
@@ -187,26 +185,82 @@ extern void pp_webhook_sign(StringInfo into, const unsigned char *secret, const 
 /* in delivery_relay.c */
 extern void pp_relay_read(PpRelay *relay);
 
-/* in delivery_queue.c: claim and record, inside a transaction */
-typedef struct PpClaim
-{
-	int			token;			/* of the engine: fences its leases */
-	int			wanted;
-	int64		cursor;			/* destinations after this one */
-	int64		upto;			/* and up to this one */
-	int			destination_count;	/* what is under way, by destination */
-	int64		destinations[PP_SLOTS + 1];
-	int			in_flight[PP_SLOTS + 1];
+/* in delivery_queue.c: look, claim and record, inside a transaction */
 
-	int			claimed;		/* result */
-	int64		last_destination;
-} PpClaim;
+/* Destinations that one look at the queue goes over, and finds to be due. */
+#define PP_LOOK			1000
+#define PP_DUE			128
+
+/* A destination with messages that are due, and the first that may be free. */
+typedef struct PpDue
+{
+	int64		destination;
+	TimestampTz next_attempt_at;
+	int64		notification_id;
+} PpDue;
+
+/* An engine's round of its destinations: those after least, up to upto. */
+typedef struct PpRound
+{
+	int64		least;
+	int64		upto;
+	int64		cursor;			/* the next look begins after it */
+	bool		around;			/* the last look came to the end */
+	int			next;			/* the next claim begins with it */
+	int			count;
+	PpDue		due[PP_DUE];
+} PpRound;
 
 extern int	pp_queue_token(void);
 extern char *pp_queue_problem(void);
 extern void pp_queue_release_stale(int own_token);
 extern void pp_queue_record(int token, PpTransfer *finished);
-extern void pp_queue_claim(PpClaim *claim, const PpRelay *relay, PpTransfer **list);
+extern void pp_queue_look(PpRound *round);
+extern int	pp_queue_claim(PpRound *round, int token, int wanted, const int64 *busy, int busy_count,
+						   const PpRelay *relay, PpTransfer **list);
+
+/* in delivery_build.c: transfers of claimed rows */
+extern PpTransfer *pp_transfer_new(void);
+extern void pp_transfer_free(PpTransfer *transfer);
+extern bool pp_transfer_set(char **field, const char *value, size_t length);
+
+/* Columns of a claim. */
+enum
+{
+	C_WORKSPACE = 1,
+	C_NOTIFICATION,
+	C_DESTINATION,
+	C_NEXT_ATTEMPT_AT,
+	C_AILING,
+	C_MESSAGE_ID,
+	C_OCCURRED_AT,
+	C_RECIPIENT,
+	C_LOCALE,
+	C_SUBJECT,
+	C_TEXT_BODY,
+	C_HTML_BODY,
+	C_UNSUBSCRIBE_URL,
+	C_URL,
+	C_NONCE,
+	C_KEY_VERSION,
+	C_SECRET_VERSION,
+	C_OLD_SECRET,
+	C_EXPIRED
+};
+
+extern PpTransfer *pp_build(HeapTuple tuple, const PpRelay *relay);
+extern void pp_build_forget(void);
+
+/* in delivery_section.c */
+typedef struct PpSection
+{
+	int			guc_level;
+	Oid			user;
+	int			security;
+} PpSection;
+
+extern bool pp_section_enter(bool worker, PpSection *section);
+extern void pp_section_leave(bool worker, PpSection *section);
 
 /* in delivery_engine.c */
 typedef enum PpEngineEnd

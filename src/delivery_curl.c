@@ -64,6 +64,16 @@ pp_network_fd(PpNetwork *network)
 }
 
 /*
+ * free_spares frees the handles that are prepared.
+ */
+static void
+free_spares(PpNetwork *network)
+{
+	while (network->spare_count > 0)
+		curl_easy_cleanup(network->spare[--network->spare_count]);
+}
+
+/*
  * pp_network_configure takes settings.  What changed gets new connections.
  * False without memory, or when the list is not understood.
  */
@@ -101,7 +111,10 @@ pp_network_configure(PpNetwork *network, const PpRelay *relay,
 	}
 	pp_block_signals(&saved);
 	if (anew)
+	{
+		free_spares(network);
 		pp_pool_retire(network, POOL_WEBHOOK);
+	}
 	if (anew || memcmp(&network->relay, relay, sizeof(PpRelay)) != 0)
 		pp_pool_retire(network, POOL_MAIL);
 	pp_restore_signals(&saved);
@@ -110,23 +123,19 @@ pp_network_configure(PpNetwork *network, const PpRelay *relay,
 }
 
 /*
- * let_go takes libcurl's part from a transfer; the handle is used again.
+ * let_go takes libcurl's part from a transfer.  The handle of a webhook keeps
+ * what is the same for all, and is used again.
  */
 static void
 let_go(PpNetwork *network, PpTransfer *transfer)
 {
 	CURL	   *easy = transfer->handle;
 
-	if (easy != NULL && network->spare_count < PP_SLOTS)
-	{
-		curl_easy_reset(easy);
+	pp_request_let_go(easy, transfer);
+	if (!transfer->mail && network->spare_count < PP_SLOTS)
 		network->spare[network->spare_count++] = easy;
-	}
-	else if (easy != NULL)
+	else
 		curl_easy_cleanup(easy);
-	curl_slist_free_all((struct curl_slist *) transfer->lists[0]);
-	transfer->handle = NULL;
-	transfer->lists[0] = NULL;
 }
 
 /*
@@ -136,58 +145,67 @@ let_go(PpNetwork *network, PpTransfer *transfer)
 static bool
 begin(PpNetwork *network, PpTransfer *transfer)
 {
-	Pool	   *pool;
+	Pool	   *pool = pp_pool_find(network, transfer->mail ? POOL_MAIL : POOL_WEBHOOK);
 	CURL	   *easy = NULL;
-	sigset_t	saved;
-	bool		ok;
 
-	pp_block_signals(&saved);
-	pool = pp_pool_find(network, transfer->mail ? POOL_MAIL : POOL_WEBHOOK);
 	if (pool != NULL)
-		easy = network->spare_count > 0 ? network->spare[--network->spare_count] : curl_easy_init();
+		easy = !transfer->mail && network->spare_count > 0 ? network->spare[--network->spare_count] :
+			pp_request_handle(network, transfer->mail);
 	if (easy == NULL)
 	{
-		pp_restore_signals(&saved);
 		transfer->outcome = PP_ABORTED;
 		strlcpy(transfer->error, "out of memory", sizeof(transfer->error));
 		return false;
 	}
 	transfer->handle = easy;
-	transfer->pool = pool->index;
-	ok = pp_request_prepare(easy, transfer, pool);
-	if (ok)
-		ok = curl_multi_add_handle(pool->multi, easy) == CURLM_OK;
-	if (ok)
-	{
-		pool->in_flight++;
-		network->mails += transfer->mail ? 1 : 0;
-		transfer->next = network->flying;
-		network->flying = transfer;
-	}
-	else
+	transfer->pool = pool;
+	if (!pp_request_prepare(easy, transfer) ||
+		curl_multi_add_handle(pool->multi, easy) != CURLM_OK)
 	{
 		let_go(network, transfer);
 		transfer->outcome = PP_REFUSED;
 		strlcpy(transfer->error, "the message cannot be handed to libcurl", sizeof(transfer->error));
+		return false;
 	}
-	pp_restore_signals(&saved);
-	return ok;
+	pool->in_flight++;
+	network->mails += transfer->mail ? 1 : 0;
+	transfer->next = network->flying;
+	network->flying = transfer;
+	return true;
 }
 
 /*
- * pp_network_add begins a transfer, or lets a mail wait for the one under way.
- * False if it cannot be begun; then it is the caller's again.
+ * pp_network_add begins the transfers of a list, or lets a mail wait for the one
+ * under way, and notes the destinations of those.  Returns the others, which
+ * cannot be begun; they are the caller's again.
  */
-bool
-pp_network_add(PpNetwork *network, PpTransfer *transfer)
+PpTransfer *
+pp_network_add(PpNetwork *network, PpTransfer *list, int64 *begun, int *begun_count)
 {
-	if (transfer->mail && network->mails > 0)
+	PpTransfer *others = NULL;
+	sigset_t	saved;
+
+	pp_block_signals(&saved);
+	while (list != NULL)
 	{
-		transfer->next = network->waiting;
-		network->waiting = transfer;
-		return true;
+		PpTransfer *transfer = list;
+
+		list = list->next;
+		if (transfer->body != NULL && transfer->mail && network->mails > 0)
+		{
+			transfer->next = network->waiting;
+			network->waiting = transfer;
+		}
+		else if (transfer->body == NULL || !begin(network, transfer))
+		{
+			transfer->next = others;
+			others = transfer;
+			continue;
+		}
+		begun[(*begun_count)++] = transfer->destination;
 	}
-	return begin(network, transfer);
+	pp_restore_signals(&saved);
+	return others;
 }
 
 /*
@@ -308,18 +326,6 @@ unlink_flying(PpNetwork *network, PpTransfer *transfer)
 }
 
 /*
- * find_flying returns the transfer of an easy handle.
- */
-static PpTransfer *
-find_flying(PpNetwork *network, CURL *easy)
-{
-	for (PpTransfer *transfer = network->flying; transfer != NULL; transfer = transfer->next)
-		if (transfer->handle == easy)
-			return transfer;
-	return NULL;
-}
-
-/*
  * collect moves what ended in a pool to the finished ones.
  */
 static void
@@ -332,12 +338,10 @@ collect(PpNetwork *network, Pool *pool)
 	{
 		CURL	   *easy = message->easy_handle;
 		CURLcode	result = message->data.result;
-		PpTransfer *transfer;
+		PpTransfer *transfer = NULL;
 
-		if (message->msg != CURLMSG_DONE)
-			continue;
-		transfer = find_flying(network, easy);
-		if (transfer == NULL)
+		if (message->msg != CURLMSG_DONE ||
+			curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer) != CURLE_OK || transfer == NULL)
 			continue;
 		judge(network, transfer, result);
 		curl_multi_remove_handle(pool->multi, easy);
@@ -461,11 +465,9 @@ pp_network_abort(PpNetwork *network)
 			pp_pool_cut_all(&network->pools[i]);
 	for (PpTransfer *transfer = all; transfer != NULL; transfer = transfer->next)
 	{
-		Pool	   *pool = &network->pools[transfer->pool];
-
-		curl_multi_remove_handle(pool->multi, (CURL *) transfer->handle);
+		curl_multi_remove_handle(transfer->pool->multi, (CURL *) transfer->handle);
+		transfer->pool->in_flight--;
 		let_go(network, transfer);
-		pool->in_flight--;
 		transfer->outcome = PP_ABORTED;
 		strlcpy(transfer->error, "delivery was stopped", sizeof(transfer->error));
 	}
@@ -527,8 +529,7 @@ pp_network_close(PpNetwork *network)
 		}
 	}
 	pp_block_signals(&saved);
-	while (network->spare_count > 0)
-		curl_easy_cleanup(network->spare[--network->spare_count]);
+	free_spares(network);
 	for (int i = 0; i < POOLS; i++)
 		pp_pool_close(&network->pools[i]);
 	pp_restore_signals(&saved);

@@ -52,7 +52,7 @@ struct PpNetwork
 	char	   *allowed_list;
 	PpAllowed  *allowed;
 	int			allowed_count;
-	CURL	   *spare[PP_SLOTS];	/* easy handles to use again */
+	CURL	   *spare[PP_SLOTS];	/* easy handles prepared for webhooks */
 	int			spare_count;
 	PpTransfer *flying;			/* all under way */
 	PpTransfer *waiting;		/* mails whose turn has not come */
@@ -74,7 +74,9 @@ extern void pp_block_signals(sigset_t *saved);
 extern void pp_restore_signals(const sigset_t *saved);
 
 /* in delivery_request.c */
-extern bool pp_request_prepare(CURL *easy, PpTransfer *transfer, Pool *pool);
+extern CURL *pp_request_handle(const PpNetwork *network, bool mail);
+extern bool pp_request_prepare(CURL *easy, PpTransfer *transfer);
+extern void pp_request_let_go(CURL *easy, PpTransfer *transfer);
 extern bool pp_request_silent(const PpTransfer *transfer);
 
 #endif							/* PP_DELIVERY_CURL_H */

@@ -20,11 +20,7 @@
 
 #include <unistd.h>
 
-#include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
-#include "commands/extension.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -35,8 +31,6 @@
 #include "storage/lock.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "delivery.h"
@@ -48,6 +42,9 @@
 #define BATCH			(PP_SLOTS / 2)
 #define GRACE_MS		1000	/* for transfers under way at shutdown */
 #define STALE_MS		60000	/* between looks for dead engines */
+#define STALE_SHARE		1000	/* or so many times as long as one takes */
+#define LOOK_MS			20		/* between looks at all destinations, and */
+#define LOOK_SHARE		20		/* so many times as long as one takes */
 
 typedef struct Engine
 {
@@ -63,119 +60,20 @@ typedef struct Engine
 	PpTransfer *claimed;		/* to be sent once their lease is committed */
 	int64		slots[PP_SLOTS];	/* destinations under way */
 	int			slot_count;
-	int64		cursor;
+	PpRound		round;
 	int64		left;			/* of max_rows */
 	bool		configured;		/* with the settings as they are now */
-	bool		hungry;			/* worth claiming now */
+	bool		exhausted;		/* the last turn found nothing anywhere */
+	bool		woken;			/* there may be more since the last look */
 	bool		stopping;
+	TimestampTz next_look;
 	TimestampTz next_claim;
 	TimestampTz next_stale;
+	TimestampTz rest_until;		/* no turn before, after one that failed */
 	int			problems;		/* turns that failed in a row */
 } Engine;
 
 PG_FUNCTION_INFO_V1(partner_portal_deliver_notifications);
-
-/*
- * Sections: a short transaction as the extension's owner, whose settings do
- * not depend on the caller's.  In the worker a section is a transaction; in a
- * procedure it is what lies between two commits.
- */
-typedef struct Section
-{
-	int			guc_level;
-	Oid			user;
-	int			security;
-} Section;
-
-/*
- * pin sets one setting for the section.
- */
-static void
-pin(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-/*
- * extension_owner returns who owns the queue; InvalidOid if it is not there.
- */
-static Oid
-extension_owner(void)
-{
-	Oid			schema = get_namespace_oid(PP_SCHEMA, true);
-	Oid			owner = InvalidOid;
-	HeapTuple	tuple;
-
-	if (!OidIsValid(schema) || !OidIsValid(get_extension_oid(PP_SCHEMA, true)))
-		return InvalidOid;
-	tuple = SearchSysCache2(RELNAMENSP, CStringGetDatum("delivery_queue"), ObjectIdGetDatum(schema));
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
-/*
- * enter begins a section; false if the extension is gone.
- */
-static bool
-enter(Engine *engine, Section *section)
-{
-	Oid			owner;
-
-	if (engine->worker)
-	{
-		SetCurrentStatementStartTimestamp();
-		pgstat_report_activity(STATE_RUNNING, "recording and claiming");
-		StartTransactionCommand();
-	}
-	owner = extension_owner();
-	if (!OidIsValid(owner))
-	{
-		if (engine->worker)
-			CommitTransactionCommand();
-		return false;
-	}
-	if (engine->worker)
-	{
-		SPI_connect();
-		PushActiveSnapshot(GetTransactionSnapshot());
-	}
-	GetUserIdAndSecContext(&section->user, &section->security);
-	section->guc_level = NewGUCNestLevel();
-	pin("search_path", "pg_catalog, pg_temp");
-	pin("enable_seqscan", "off");
-	pin("enable_hashjoin", "off");
-	pin("enable_mergejoin", "off");
-	pin("enable_bitmapscan", "off");
-	pin("plan_cache_mode", "force_generic_plan");
-	pin("jit", "off");
-	SetUserIdAndSecContext(owner, section->security | SECURITY_LOCAL_USERID_CHANGE);
-	return true;
-}
-
-/*
- * leave commits a section.
- */
-static void
-leave(Engine *engine, Section *section)
-{
-	SetUserIdAndSecContext(section->user, section->security);
-	AtEOXact_GUC(true, section->guc_level);
-	if (engine->worker)
-	{
-		PopActiveSnapshot();
-		SPI_finish();
-		CommitTransactionCommand();
-		pgstat_report_stat(false);
-		pgstat_report_activity(STATE_IDLE, NULL);
-	}
-	else
-		SPI_commit();
-}
 
 /*
  * lock_tag makes the tag of an engine's advisory lock.
@@ -218,17 +116,32 @@ configure(Engine *engine)
 }
 
 /*
+ * release_stale frees the leases of engines that are no more.  It reads the
+ * whole queue, so it is done the more seldom the longer that takes.
+ */
+static void
+release_stale(Engine *engine)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz end;
+
+	pp_queue_release_stale(engine->token);
+	end = GetCurrentTimestamp();
+	engine->next_stale = end + Max(STALE_MS * INT64CONST(1000), (end - start) * STALE_SHARE);
+}
+
+/*
  * start numbers the engine, locks the number, and frees leases of engines that
  * are no more.  Raises the reason why this database must not send.
  */
 static bool
 start(Engine *engine)
 {
-	Section		section;
+	PpSection	section;
 	LOCKTAG		tag;
 	char	   *problem;
 
-	if (!enter(engine, &section))
+	if (!pp_section_enter(engine->worker, &section))
 		return false;
 	problem = pp_queue_problem();
 	if (problem != NULL)
@@ -240,9 +153,8 @@ start(Engine *engine)
 	engine->token = pp_queue_token();
 	lock_tag(&tag, engine->token);
 	(void) LockAcquire(&tag, ExclusiveLock, true, true);
-	pp_queue_release_stale(engine->token);
-	leave(engine, &section);
-	engine->next_stale = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STALE_MS);
+	release_stale(engine);
+	pp_section_leave(engine->worker, &section);
 	return true;
 }
 
@@ -291,78 +203,66 @@ collect(Engine *engine, PpTransfer *list)
 }
 
 /*
+ * look goes over the destinations again, if it is time: what was due at the last
+ * look is claimed without reading what lies before it, so that a claim costs the
+ * same however much was delivered; messages that came late and leases that were
+ * freed are found here.  Tells whether it was time.
+ */
+static bool
+look(Engine *engine)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz end;
+
+	if (start < engine->next_look)
+		return false;
+	pp_queue_look(&engine->round);
+	end = GetCurrentTimestamp();
+	engine->woken = false;
+	engine->next_look = engine->round.count == 0 && !engine->round.around ? end :
+		TimestampTzPlusMilliseconds(end, LOOK_MS) + (end - start) * LOOK_SHARE;
+	return true;
+}
+
+/*
  * claim fills the free slots, taking up the round of destinations where it
- * stopped, at most once around.
+ * stopped.
  */
 static void
 claim(Engine *engine)
 {
 	int			room = (int) Min(PP_SLOTS - engine->slot_count, engine->left);
-	int64		least = engine->channel == PP_MAIL ? PP_MAIL_DESTINATION - 1 : PP_MAIL_DESTINATION;
-	int64		cursor = Max(engine->cursor, least);
+	int			claimed = 0;
+	bool		looked;
 
-	if (engine->channel == PP_MAIL && engine->relay.url[0] == '\0')
-	{
-		engine->hungry = false;
+	engine->exhausted = engine->channel == PP_MAIL && engine->relay.url[0] == '\0';
+	if (engine->exhausted)
 		return;
-	}
-	for (int pass = 0; pass < 2 && room > 0; pass++)
-	{
-		PpClaim		request = {0};
-
-		request.token = engine->token;
-		request.wanted = room;
-		request.cursor = pass == 0 ? cursor : least;
-		request.upto = engine->channel == PP_MAIL ? PP_MAIL_DESTINATION : PG_INT64_MAX;
-		for (int i = 0; i < engine->slot_count; i++)
-		{
-			int			j = 0;
-
-			while (j < request.destination_count && request.destinations[j] != engine->slots[i])
-				j++;
-			if (j == request.destination_count)
-				request.destinations[request.destination_count++] = engine->slots[i];
-			request.in_flight[j]++;
-		}
-		if (pass == 1)
-		{
-			/* What the first pass took is not under way yet, but counts. */
-			for (PpTransfer *transfer = engine->claimed; transfer != NULL; transfer = transfer->next)
-			{
-				int			j = 0;
-
-				while (j < request.destination_count && request.destinations[j] != transfer->destination)
-					j++;
-				if (j == request.destination_count)
-					request.destinations[request.destination_count++] = transfer->destination;
-				request.in_flight[j]++;
-			}
-		}
-		pp_queue_claim(&request, &engine->relay, &engine->claimed);
-		room -= request.claimed;
-		engine->cursor = room == 0 ? request.last_destination : least;
-		if (cursor == least)
-			break;
-	}
-	engine->hungry = room == 0;
+	looked = look(engine);
+	if (room > 0)
+		claimed = pp_queue_claim(&engine->round, engine->token, room, engine->slots, engine->slot_count,
+								 &engine->relay, &engine->claimed);
+	engine->exhausted = looked && engine->round.around && claimed == 0;
 }
 
 /*
- * send hands what was claimed to the network.
+ * send_claimed hands what was claimed to the network.
  */
 static void
 send_claimed(Engine *engine)
 {
-	while (engine->claimed != NULL)
-	{
-		PpTransfer *transfer = engine->claimed;
+	PpTransfer *list = engine->claimed;
 
-		engine->claimed = transfer->next;
+	for (PpTransfer *transfer = list; transfer != NULL; transfer = transfer->next)
 		engine->left--;
-		if (transfer->body != NULL && pp_network_add(engine->network, transfer))
-			engine->slots[engine->slot_count++] = transfer->destination;
-		else
-			end_transfer(engine, transfer);
+	engine->claimed = NULL;
+	list = pp_network_add(engine->network, list, engine->slots, &engine->slot_count);
+	while (list != NULL)
+	{
+		PpTransfer *next = list->next;
+
+		end_transfer(engine, list);
+		list = next;
 	}
 }
 
@@ -373,33 +273,39 @@ send_claimed(Engine *engine)
 static bool
 turn(Engine *engine)
 {
-	Section		section;
-	bool		recorded = engine->ended != NULL;
+	PpSection	section;
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (engine->token == 0 && !start(engine))
 		return false;
-	if (!enter(engine, &section))
+	if (!pp_section_enter(engine->worker, &section))
 		return false;
 	configure(engine);
-	if (recorded)
+	if (engine->ended != NULL)
 		pp_queue_record(engine->token, engine->ended);
 	if (now >= engine->next_stale)
-	{
-		pp_queue_release_stale(engine->token);
-		engine->next_stale = TimestampTzPlusMilliseconds(now, STALE_MS);
-	}
+		release_stale(engine);
 	if (!engine->stopping)
 		claim(engine);
-	leave(engine, &section);
+	pp_section_leave(engine->worker, &section);
 
 	free_list(&engine->ended);
 	engine->ended_count = 0;
-	engine->next_claim = TimestampTzPlusMilliseconds(now, NAP_MS);
-	if (recorded)
-		engine->hungry = true;
+	engine->next_claim = engine->round.around ? TimestampTzPlusMilliseconds(now, NAP_MS) : engine->next_look;
 	send_claimed(engine);
 	return true;
+}
+
+/*
+ * next_turn is when free slots ask for a turn.  A procedure that has nothing
+ * under way looks as soon as it may, to know whether it is done.
+ */
+static TimestampTz
+next_turn(Engine *engine)
+{
+	bool		at_next_look = engine->woken || (!engine->worker && engine->slot_count == 0);
+
+	return at_next_look ? Min(engine->next_look, engine->next_claim) : engine->next_claim;
 }
 
 /*
@@ -410,30 +316,38 @@ turn_is_due(Engine *engine)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	int			flying = engine->slot_count;
-	int			room = (int) Min(PP_SLOTS - flying, engine->left);
 
-	if (engine->ended_count > 0 &&
-		(engine->ended_count >= BATCH || engine->ended_count >= flying ||
-		 TimestampDifferenceExceeds(engine->ended_at, now, BATCH_MS)))
-		return true;
-	if (engine->stopping || room <= 0 || engine->ended_count > 0)
+	if (now < engine->rest_until)
 		return false;
-	return engine->hungry || now >= engine->next_claim;
+	if (engine->ended_count > 0)
+		return engine->ended_count >= BATCH || engine->ended_count >= flying ||
+			TimestampDifferenceExceeds(engine->ended_at, now, BATCH_MS);
+	if (engine->stopping || flying >= PP_SLOTS || engine->left <= 0)
+		return false;
+	return now >= next_turn(engine);
 }
 
 /*
- * wait_for_something waits for a socket, a timer, the latch or a turn to be due.
+ * wait_for_something waits for a socket, a timer, the latch or a turn to be due;
+ * if one is due, it only listens.
  */
 static void
-wait_for_something(Engine *engine)
+wait_for_something(Engine *engine, bool due)
 {
 	WaitEvent	events[4];
 	long		timeout = NAP_MS;
 	long		network = pp_network_timeout(engine->network);
+	TimestampTz now = GetCurrentTimestamp();
 	int			count;
 
-	if (engine->ended_count > 0)
+	if (due)
+		timeout = 0;
+	else if (now < engine->rest_until)
+		timeout = TimestampDifferenceMilliseconds(now, engine->rest_until);
+	else if (engine->ended_count > 0)
 		timeout = BATCH_MS;
+	else if (engine->slot_count < PP_SLOTS && engine->left > 0)
+		timeout = Min(timeout, TimestampDifferenceMilliseconds(now, next_turn(engine)));
 	if (network >= 0)
 		timeout = Min(timeout, network);
 	count = WaitEventSetWait(engine->events, timeout, events, lengthof(events), PG_WAIT_EXTENSION);
@@ -442,7 +356,7 @@ wait_for_something(Engine *engine)
 		if (events[i].events & WL_LATCH_SET)
 		{
 			ResetLatch(MyLatch);
-			engine->hungry = true;
+			engine->woken = true;
 		}
 	}
 }
@@ -476,9 +390,8 @@ guarded_turn(Engine *engine)
 		RESUME_INTERRUPTS();
 		free_list(&engine->claimed);
 		engine->problems++;
-		engine->hungry = false;
-		engine->next_claim = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
-		engine->ended_at = engine->next_claim;
+		engine->next_look = 0;	/* what was claimed is free again */
+		engine->rest_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -518,6 +431,8 @@ loop(Engine *engine)
 {
 	for (;;)
 	{
+		bool		due;
+
 		CHECK_FOR_INTERRUPTS();
 		if (engine->worker)
 		{
@@ -526,7 +441,7 @@ loop(Engine *engine)
 				ConfigReloadPending = false;
 				ProcessConfigFile(PGC_SIGHUP);
 				engine->configured = false;
-				engine->hungry = true;
+				engine->woken = true;
 			}
 			if (ShutdownRequestPending || !pp_enabled || pp_worker_leaves())
 			{
@@ -534,20 +449,17 @@ loop(Engine *engine)
 				return PP_ENGINE_STOPPED;
 			}
 		}
-		if (turn_is_due(engine))
+		due = turn_is_due(engine);
+		wait_for_something(engine, due);
+		if (due)
 		{
 			if (!guarded_turn(engine))
 				return PP_ENGINE_GONE;
 			if (!engine->worker && engine->slot_count == 0 && engine->ended_count == 0 &&
-				(!engine->hungry || engine->left <= 0))
+				(engine->exhausted || engine->left <= 0))
 				return PP_ENGINE_DONE;
-			pp_network_run(engine->network);
 		}
-		else
-		{
-			wait_for_something(engine);
-			pp_network_run(engine->network);
-		}
+		pp_network_run(engine->network);
 		collect(engine, pp_network_finished(engine->network));
 	}
 }
@@ -566,8 +478,10 @@ pp_engine_run(bool worker, PpChannel channel, int64 *max_rows)
 	engine->worker = worker;
 	engine->channel = channel;
 	engine->left = worker ? PG_INT64_MAX : *max_rows;
-	engine->cursor = -1;
-	engine->hungry = true;
+	engine->round.least = channel == PP_MAIL ? PP_MAIL_DESTINATION - 1 : PP_MAIL_DESTINATION;
+	engine->round.upto = channel == PP_MAIL ? PP_MAIL_DESTINATION : PG_INT64_MAX;
+	engine->round.cursor = engine->round.least;
+	engine->round.around = true;
 	PG_TRY();
 	{
 		engine->network = pp_network_open();

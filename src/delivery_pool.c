@@ -54,9 +54,10 @@ socket_changed(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket)
 		event.events |= EPOLLIN;
 	if (what & CURL_POLL_OUT)
 		event.events |= EPOLLOUT;
-	if (epoll_ctl(pool->network->epoll, EPOLL_CTL_MOD, fd, &event) != 0 &&
-		errno == ENOENT)
-		(void) epoll_ctl(pool->network->epoll, EPOLL_CTL_ADD, fd, &event);
+	if (socket == NULL)
+		curl_multi_assign(pool->multi, fd, pool);	/* it is known from now on */
+	if (epoll_ctl(pool->network->epoll, socket == NULL ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) != 0)
+		(void) epoll_ctl(pool->network->epoll, errno == EEXIST ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event);
 	return 0;
 }
 
@@ -118,11 +119,7 @@ pp_pool_cut_all(Pool *pool)
 void
 pp_network_cut(PpTransfer *transfer)
 {
-	Pool	   *pool = NULL;
-
-	if (curl_easy_getinfo((CURL *) transfer->handle, CURLINFO_PRIVATE, (char **) &pool) == CURLE_OK &&
-		pool != NULL)
-		pp_pool_cut_all(pool);
+	pp_pool_cut_all(transfer->pool);
 }
 
 /*

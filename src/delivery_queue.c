@@ -11,18 +11,10 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "catalog/pg_type.h"
-#include "common/base64.h"
 #include "executor/spi.h"
-#include "fmgr.h"
-#include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "delivery.h"
@@ -30,45 +22,39 @@
 
 #define LEASE_SECONDS	7200	/* PP_SLOTS of the longest mails; a dead engine's are freed at once */
 
-/* Columns of a claim. */
-enum
-{
-	C_WORKSPACE = 1,
-	C_NOTIFICATION,
-	C_DESTINATION,
-	C_MESSAGE_ID,
-	C_OCCURRED_AT,
-	C_RECIPIENT,
-	C_LOCALE,
-	C_SUBJECT,
-	C_TEXT_BODY,
-	C_HTML_BODY,
-	C_UNSUBSCRIBE_URL,
-	C_URL,
-	C_NONCE,
-	C_KEY_VERSION,
-	C_SECRET_VERSION,
-	C_OLD_SECRET,
-	C_EXPIRED
-};
-
-static const char claim_sql[] =
-"WITH RECURSIVE waiting (destination) AS ("
-"	(SELECT q.destination FROM partner_portal.delivery_queue q"
-"	WHERE q.lease_token IS NULL AND q.destination > $5 AND q.destination <= $7"
-"	ORDER BY q.destination LIMIT 1)"
+/*
+ * From destination to destination by the index, each with its first message;
+ * what waits behind it is not read.
+ */
+static const char look_sql[] =
+"WITH RECURSIVE waiting (destination, next_attempt_at, notification_id, place) AS ("
+"	(SELECT q.destination, q.next_attempt_at, q.notification_id, 1"
+"	FROM partner_portal.delivery_queue q"
+"	WHERE q.lease_token IS NULL AND q.destination > $1 AND q.destination <= $2"
+"	ORDER BY q.destination, q.next_attempt_at, q.notification_id LIMIT 1)"
 "	UNION ALL"
-"	SELECT (SELECT q.destination FROM partner_portal.delivery_queue q"
-"		WHERE q.lease_token IS NULL AND q.destination > w.destination AND q.destination <= $7"
-"		ORDER BY q.destination LIMIT 1)"
-"	FROM waiting w WHERE w.destination IS NOT NULL"
-"), chosen AS MATERIALIZED ("
-"	SELECT q.workspace_id, q.notification_id"
+"	SELECT f.destination, f.next_attempt_at, f.notification_id, w.place + 1"
 "	FROM waiting w"
 "	CROSS JOIN LATERAL ("
-"		SELECT greatest(0, t.max_in_flight - coalesce(("
-"			SELECT f.in_flight FROM unnest($3, $4) AS f (destination, in_flight)"
-"			WHERE f.destination = t.destination), 0)) AS room"
+"		SELECT q.destination, q.next_attempt_at, q.notification_id"
+"		FROM partner_portal.delivery_queue q"
+"		WHERE q.lease_token IS NULL AND q.destination > w.destination AND q.destination <= $2"
+"		ORDER BY q.destination, q.next_attempt_at, q.notification_id LIMIT 1"
+"	) f"
+"	WHERE w.place < $3"
+") "
+"SELECT w.destination, w.next_attempt_at, w.notification_id,"
+"	w.next_attempt_at <= now() AND coalesce(NOT t.paused AND (t.hold_until IS NULL OR t.hold_until <= now()), false)"
+"	FROM waiting w"
+"	LEFT JOIN partner_portal.delivery_destination t ON t.destination = w.destination"
+"	ORDER BY w.destination";
+
+static const char claim_sql[] =
+"WITH chosen AS MATERIALIZED ("
+"	SELECT q.workspace_id, q.notification_id, t.ailing"
+"	FROM unnest($3, $4, $5, $6) AS w (destination, in_flight, next_attempt_at, notification_id)"
+"	CROSS JOIN LATERAL ("
+"		SELECT greatest(0, t.max_in_flight - w.in_flight) AS room, t.failures > 0 AS ailing"
 "		FROM partner_portal.delivery_destination t"
 "		WHERE t.destination = w.destination AND NOT t.paused"
 "			AND (t.hold_until IS NULL OR t.hold_until <= now())"
@@ -76,17 +62,19 @@ static const char claim_sql[] =
 "	CROSS JOIN LATERAL ("
 "		SELECT c.workspace_id, c.notification_id FROM partner_portal.delivery_queue c"
 "		WHERE c.destination = w.destination AND c.lease_token IS NULL AND c.next_attempt_at <= now()"
-"		ORDER BY c.next_attempt_at LIMIT t.room FOR UPDATE SKIP LOCKED"
+"			AND (c.next_attempt_at, c.notification_id) >= (w.next_attempt_at, w.notification_id)"
+"		ORDER BY c.next_attempt_at, c.notification_id LIMIT t.room FOR UPDATE SKIP LOCKED"
 "	) q"
 "	LIMIT $1"
 ") "
 "UPDATE partner_portal.delivery_queue q"
-"	SET claims = q.claims + 1, lease_token = $2, lease_until = now() + make_interval(secs => $6)"
+"	SET claims = q.claims + 1, lease_token = $2, lease_until = now() + make_interval(secs => $7)"
 "	FROM chosen c"
 "	JOIN partner_portal.notification n ON n.workspace_id = c.workspace_id AND n.notification_id = c.notification_id"
 "	LEFT JOIN partner_portal.webhook_endpoint e ON e.workspace_id = n.workspace_id AND e.endpoint_id = n.endpoint_id"
 "	WHERE q.workspace_id = c.workspace_id AND q.notification_id = c.notification_id"
-"	RETURNING q.workspace_id, q.notification_id, q.destination, n.message_id::text, n.occurred_at,"
+"	RETURNING q.workspace_id, q.notification_id, q.destination, q.next_attempt_at, c.ailing,"
+"		n.message_id::text, n.occurred_at,"
 "		n.recipient, n.locale, n.subject, n.text_body, n.html_body, n.unsubscribe_url,"
 "		e.url, e.nonce::text, e.key_version, e.secret_version,"
 "		e.previous_secret_until > now(), n.expires_at <= now()";
@@ -116,6 +104,7 @@ static const char recovered_sql[] =
 static const char failed_sql[] =
 "SELECT partner_portal.record_failure($1, $2, $3, $4, $5, $6, $7)";
 
+static SPIPlanPtr look_plan = NULL;
 static SPIPlanPtr claim_plan = NULL;
 static SPIPlanPtr delivered_plan = NULL;
 static SPIPlanPtr recovered_plan = NULL;
@@ -124,46 +113,6 @@ static SPIPlanPtr failed_plan = NULL;
 static const char *const outcome_names[] = {
 	"delivered", "retry", "ambiguous", "refused", "gone", "configuration", "aborted"
 };
-
-/*
- * pp_transfer_new returns an empty transfer; NULL without memory.
- */
-PpTransfer *
-pp_transfer_new(void)
-{
-	return calloc(1, sizeof(PpTransfer));
-}
-
-/*
- * pp_transfer_free frees a transfer that the network has let go.
- */
-void
-pp_transfer_free(PpTransfer *transfer)
-{
-	if (transfer->body != NULL)
-		explicit_bzero(transfer->body, transfer->body_length);
-	free(transfer->url);
-	free(transfer->body);
-	free(transfer->sender);
-	free(transfer->recipient);
-	for (int i = 0; i < lengthof(transfer->headers); i++)
-		free(transfer->headers[i]);
-	free(transfer);
-}
-
-/*
- * pp_transfer_set copies a value into malloc'ed memory; false without any.
- */
-bool
-pp_transfer_set(char **field, const char *value, size_t length)
-{
-	*field = malloc(length + 1);
-	if (*field == NULL)
-		return false;
-	memcpy(*field, value, length);
-	(*field)[length] = '\0';
-	return true;
-}
 
 /*
  * prepare makes a plan once and keeps it.
@@ -196,16 +145,16 @@ execute(SPIPlanPtr plan, Datum *values, const char *nulls)
 }
 
 /*
- * int8_array and int4_array make array arguments.
+ * int8_array and int4_array make array arguments; times are int64 as well.
  */
 static Datum
-int8_array(const int64 *values, int count)
+int8_array(const int64 *values, int count, Oid type)
 {
 	Datum	   *datums = palloc(sizeof(Datum) * Max(count, 1));
 
 	for (int i = 0; i < count; i++)
 		datums[i] = Int64GetDatum(values[i]);
-	return PointerGetDatum(construct_array(datums, count, INT8OID, sizeof(int64),
+	return PointerGetDatum(construct_array(datums, count, type, sizeof(int64),
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
@@ -261,7 +210,8 @@ pp_queue_release_stale(int own_token)
 }
 
 /*
- * record_delivered records all that were delivered, in one statement.
+ * record_delivered records all that were delivered, in one statement, and that
+ * their destinations are well again.
  */
 static void
 record_delivered(int token, PpTransfer *finished, int count)
@@ -270,10 +220,11 @@ record_delivered(int token, PpTransfer *finished, int count)
 	Oid			recovered_types[] = {INT8ARRAYOID};
 	int64	   *workspaces = palloc(sizeof(int64) * count);
 	int64	   *notifications = palloc(sizeof(int64) * count);
-	int64	   *destinations = palloc(sizeof(int64) * count);
+	int64	   *recovered = palloc(sizeof(int64) * count);
 	int		   *codes = palloc(sizeof(int) * count);
 	Datum		values[4];
 	int			n = 0;
+	int			recovered_count = 0;
 
 	for (PpTransfer *transfer = finished; transfer != NULL; transfer = transfer->next)
 	{
@@ -281,17 +232,21 @@ record_delivered(int token, PpTransfer *finished, int count)
 			continue;
 		workspaces[n] = transfer->workspace_id;
 		notifications[n] = transfer->notification_id;
-		destinations[n] = transfer->destination;
 		codes[n] = transfer->code;
 		n++;
+		if (transfer->ailing)
+			recovered[recovered_count++] = transfer->destination;
 	}
-	values[0] = int8_array(workspaces, n);
-	values[1] = int8_array(notifications, n);
+	values[0] = int8_array(workspaces, n, INT8OID);
+	values[1] = int8_array(notifications, n, INT8OID);
 	values[2] = int4_array(codes, n);
 	values[3] = Int32GetDatum(token);
 	execute(prepare(&delivered_plan, delivered_sql, 4, types), values, NULL);
-	values[0] = int8_array(destinations, n);
-	execute(prepare(&recovered_plan, recovered_sql, 1, recovered_types), values, NULL);
+	if (recovered_count > 0)
+	{
+		values[0] = int8_array(recovered, recovered_count, INT8OID);
+		execute(prepare(&recovered_plan, recovered_sql, 1, recovered_types), values, NULL);
+	}
 }
 
 /*
@@ -334,203 +289,125 @@ pp_queue_record(int token, PpTransfer *finished)
 }
 
 /*
- * column returns a text column of a claimed row, or NULL.
- */
-static char *
-column(HeapTuple tuple, int number)
-{
-	return SPI_getvalue(tuple, SPI_tuptable->tupdesc, number);
-}
-
-/*
- * is_true tells whether a boolean column of a claimed row is true.
- */
-static bool
-is_true(HeapTuple tuple, int number)
-{
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, number, &isnull);
-
-	return !isnull && DatumGetBool(value);
-}
-
-/*
- * build_mail writes the mail of a claimed row into the transfer.  Returns NULL,
- * or why it cannot be built.
- */
-static const char *
-build_mail(HeapTuple tuple, PpTransfer *transfer, const PpRelay *relay)
-{
-	PpMail		mail = {0};
-	StringInfoData message;
-	const char *problem;
-	bool		isnull;
-
-	mail.sender = relay->sender;
-	mail.sender_name = relay->sender_name;
-	mail.recipient = column(tuple, C_RECIPIENT);
-	mail.locale = column(tuple, C_LOCALE);
-	mail.subject = column(tuple, C_SUBJECT);
-	mail.text_body = column(tuple, C_TEXT_BODY);
-	mail.html_body = column(tuple, C_HTML_BODY);
-	mail.unsubscribe_url = column(tuple, C_UNSUBSCRIBE_URL);
-	mail.message_id = column(tuple, C_MESSAGE_ID);
-	mail.date = DatumGetTimestampTz(SPI_getbinval(tuple, SPI_tuptable->tupdesc, C_OCCURRED_AT, &isnull));
-	initStringInfo(&message);
-	problem = pp_mail_build(&message, &mail);
-	if (problem != NULL)
-		return problem;
-	transfer->body_length = message.len;
-	if (!pp_transfer_set(&transfer->url, relay->url, strlen(relay->url)) ||
-		!pp_transfer_set(&transfer->sender, relay->sender, strlen(relay->sender)) ||
-		!pp_transfer_set(&transfer->recipient, mail.recipient, strlen(mail.recipient)) ||
-		!pp_transfer_set(&transfer->body, message.data, message.len))
-		elog(ERROR, "out of memory");
-	return NULL;
-}
-
-/*
- * build_webhook writes the request of a claimed row into the transfer, signed
- * for this attempt; while a secret is being rotated, with both.
- */
-static const char *
-build_webhook(HeapTuple tuple, PpTransfer *transfer)
-{
-	char	   *url = column(tuple, C_URL);
-	char	   *body = column(tuple, C_TEXT_BODY);
-	char	   *nonce = column(tuple, C_NONCE);
-	char	   *message_id = column(tuple, C_MESSAGE_ID);
-	int64		now = (int64) time(NULL);
-	StringInfoData signature;
-	char	   *headers[6];
-
-	if (url == NULL || body == NULL)
-		return "the endpoint or the message is gone";
-	body = pg_server_to_any(body, strlen(body), PG_UTF8);
-	if (strlen(body) > PP_WEBHOOK_MAX)
-		return "the message is larger than 64 KiB";
-	for (const char *c = url; *c != '\0'; c++)
-		if ((unsigned char) *c <= 0x20 || (unsigned char) *c >= 0x7f)
-			return "the address of the endpoint is malformed";
-
-	message_id = psprintf("msg_%s", message_id);
-	initStringInfo(&signature);
-	for (int back = 0; back <= (is_true(tuple, C_OLD_SECRET) ? 1 : 0); back++)
-	{
-		unsigned char secret[PP_WEBHOOK_SECRET];
-		int			key_version = atoi(column(tuple, C_KEY_VERSION));
-		int			version = atoi(column(tuple, C_SECRET_VERSION)) - back;
-
-		if (!pp_webhook_secret(nonce, key_version, version, secret))
-			ereport(ERROR,
-					(errcode(ERRCODE_CONFIG_FILE_ERROR),
-					 errmsg("master key %d is not in the secrets file", key_version)));
-		if (back > 0)
-			appendStringInfoChar(&signature, ' ');
-		pp_webhook_sign(&signature, secret, message_id, now, body, strlen(body));
-		explicit_bzero(secret, sizeof(secret));
-	}
-	headers[0] = "Content-Type: application/json";
-	headers[1] = "User-Agent: partner_portal";
-	headers[2] = psprintf("webhook-id: %s", message_id);
-	headers[3] = psprintf("webhook-timestamp: " INT64_FORMAT, now);
-	headers[4] = psprintf("webhook-signature: %s", signature.data);
-	headers[5] = "Expect:";
-	for (int i = 0; i < lengthof(headers); i++)
-		if (!pp_transfer_set(&transfer->headers[i], headers[i], strlen(headers[i])))
-			elog(ERROR, "out of memory");
-	transfer->body_length = strlen(body);
-	if (!pp_transfer_set(&transfer->url, url, strlen(url)) ||
-		!pp_transfer_set(&transfer->body, body, transfer->body_length))
-		elog(ERROR, "out of memory");
-	return NULL;
-}
-
-/*
- * build makes the transfer of a claimed row.  If that fails, the transfer has
- * its outcome already and no body: a row that cannot be built stops no other.
- */
-static PpTransfer *
-build(HeapTuple tuple, const PpRelay *relay)
-{
-	PpTransfer *transfer = pp_transfer_new();
-	MemoryContext context = CurrentMemoryContext;
-	bool		isnull;
-
-	if (transfer == NULL)
-		elog(ERROR, "out of memory");
-	transfer->workspace_id = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, C_WORKSPACE, &isnull));
-	transfer->notification_id = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, C_NOTIFICATION, &isnull));
-	transfer->destination = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, C_DESTINATION, &isnull));
-	transfer->mail = transfer->destination == PP_MAIL_DESTINATION;
-	if (is_true(tuple, C_EXPIRED))
-	{
-		/* Recording it will find the same and cancel it. */
-		transfer->outcome = PP_ABORTED;
-		strlcpy(transfer->error, "not sent", sizeof(transfer->error));
-		return transfer;
-	}
-	PG_TRY();
-	{
-		const char *problem = transfer->mail ? build_mail(tuple, transfer, relay) :
-			build_webhook(tuple, transfer);
-
-		if (problem != NULL)
-		{
-			transfer->outcome = PP_REFUSED;
-			snprintf(transfer->error, sizeof(transfer->error), "cannot be built: %s", problem);
-		}
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		/* Only pure computation and a file read can have failed. */
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-		{
-			pp_transfer_free(transfer);
-			PG_RE_THROW();
-		}
-		FlushErrorState();
-		if (transfer->body != NULL)
-			free(transfer->body);
-		transfer->body = NULL;
-		transfer->outcome = error->sqlerrcode == ERRCODE_DATA_EXCEPTION ||
-			error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||
-			error->sqlerrcode == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE ? PP_REFUSED : PP_CONFIGURATION;
-		snprintf(transfer->error, sizeof(transfer->error), "cannot be built: %s", error->message);
-	}
-	PG_END_TRY();
-	return transfer;
-}
-
-/*
- * pp_queue_claim leases up to claim->wanted notifications that are due, to
- * destinations after claim->cursor and up to claim->upto, and puts their transfers before the list.
+ * pp_queue_look finds destinations with messages that are due, from where the
+ * last look stopped.
  */
 void
-pp_queue_claim(PpClaim *claim, const PpRelay *relay, PpTransfer **list)
+pp_queue_look(PpRound *round)
 {
-	Oid			types[] = {INT4OID, INT4OID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT4OID, INT8OID};
-	Datum		values[7];
+	Oid			types[] = {INT8OID, INT8OID, INT4OID};
+	Datum		values[3];
+	TupleDesc	desc;
 
-	values[0] = Int32GetDatum(claim->wanted);
-	values[1] = Int32GetDatum(claim->token);
-	values[2] = int8_array(claim->destinations, claim->destination_count);
-	values[3] = int4_array(claim->in_flight, claim->destination_count);
-	values[4] = Int64GetDatum(claim->cursor);
-	values[5] = Int32GetDatum(LEASE_SECONDS);
-	values[6] = Int64GetDatum(claim->upto);
-	execute(prepare(&claim_plan, claim_sql, 7, types), values, NULL);
-	claim->claimed = (int) SPI_processed;
+	values[0] = Int64GetDatum(round->cursor);
+	values[1] = Int64GetDatum(round->upto);
+	values[2] = Int32GetDatum(PP_LOOK);
+	execute(prepare(&look_plan, look_sql, 3, types), values, NULL);
+	desc = SPI_tuptable->tupdesc;
+	round->count = 0;
+	round->next = 0;
+	round->around = SPI_processed < PP_LOOK;
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		PpTransfer *transfer = build(SPI_tuptable->vals[i], relay);
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		PpDue	   *due = &round->due[round->count];
+		bool		isnull;
+
+		round->cursor = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		if (!DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull)))
+			continue;
+		due->destination = round->cursor;
+		due->next_attempt_at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 2, &isnull));
+		due->notification_id = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
+		if (++round->count == PP_DUE)
+		{
+			round->around = round->around && i + 1 == SPI_processed;
+			break;
+		}
+	}
+	if (round->around)
+		round->cursor = round->least;
+}
+
+/*
+ * advance notes that a message of a destination is claimed: the next claim need
+ * not read again what lies before it.
+ */
+static void
+advance(PpRound *round, HeapTuple tuple)
+{
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	bool		isnull;
+	int64		destination = DatumGetInt64(SPI_getbinval(tuple, desc, C_DESTINATION, &isnull));
+	TimestampTz at = DatumGetTimestampTz(SPI_getbinval(tuple, desc, C_NEXT_ATTEMPT_AT, &isnull));
+	int64		notification_id = DatumGetInt64(SPI_getbinval(tuple, desc, C_NOTIFICATION, &isnull));
+
+	for (int i = 0; i < round->count; i++)
+	{
+		PpDue	   *due = &round->due[(round->next + i) % round->count];
+
+		if (due->destination != destination)
+			continue;
+		if (at > due->next_attempt_at ||
+			(at == due->next_attempt_at && notification_id > due->notification_id))
+		{
+			due->next_attempt_at = at;
+			due->notification_id = notification_id;
+		}
+		round->next = (round->next + i) % round->count;
+		return;
+	}
+}
+
+/*
+ * pp_queue_claim leases up to so many messages to the destinations that the
+ * last look found, beside those under way to busy ones, puts their transfers
+ * before the list, and returns how many it took.
+ */
+int
+pp_queue_claim(PpRound *round, int token, int wanted, const int64 *busy, int busy_count,
+			   const PpRelay *relay, PpTransfer **list)
+{
+	Oid			types[] = {INT4OID, INT4OID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT4OID};
+	int64		destinations[PP_DUE];
+	int			in_flight[PP_DUE];
+	int64		times[PP_DUE];
+	int64		notifications[PP_DUE];
+	Datum		values[7];
+	int			claimed;
+
+	if (round->count == 0)
+		return 0;
+	for (int i = 0; i < round->count; i++)
+	{
+		const PpDue *due = &round->due[(round->next + i) % round->count];
+
+		destinations[i] = due->destination;
+		times[i] = due->next_attempt_at;
+		notifications[i] = due->notification_id;
+		in_flight[i] = 0;
+		for (int j = 0; j < busy_count; j++)
+			if (busy[j] == due->destination)
+				in_flight[i]++;
+	}
+	values[0] = Int32GetDatum(wanted);
+	values[1] = Int32GetDatum(token);
+	values[2] = int8_array(destinations, round->count, INT8OID);
+	values[3] = int4_array(in_flight, round->count);
+	values[4] = int8_array(times, round->count, TIMESTAMPTZOID);
+	values[5] = int8_array(notifications, round->count, INT8OID);
+	values[6] = Int32GetDatum(LEASE_SECONDS);
+	execute(prepare(&claim_plan, claim_sql, 7, types), values, NULL);
+	claimed = (int) SPI_processed;
+	for (int i = 0; i < claimed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		PpTransfer *transfer = pp_build(tuple, relay);
 
 		transfer->next = *list;
 		*list = transfer;
-		claim->last_destination = Max(claim->last_destination, transfer->destination);
+		advance(round, tuple);
 	}
+	pp_build_forget();
+	return claimed;
 }

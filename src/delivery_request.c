@@ -27,13 +27,10 @@ static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	PpTransfer *transfer = arg;
-	Pool	   *pool = NULL;
-	PpNetwork  *network;
+	const PpNetwork *network = transfer->pool->network;
 	bool		listed;
 	int			fd;
 
-	curl_easy_getinfo((CURL *) transfer->handle, CURLINFO_PRIVATE, (char **) &pool);
-	network = pool->network;
 	listed = pp_address_listed(&address->addr, network->allowed, network->allowed_count);
 	if (!listed && (transfer->in_clear ||
 					(!transfer->mail && !pp_address_public(&address->addr))))
@@ -48,39 +45,34 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		return CURL_SOCKET_BAD;
 	transfer->opened = true;
 	if (transfer->mail)
-		pp_pool_remember_socket(pool, fd);
+		pp_pool_remember_socket(transfer->pool, fd);
 	return fd;
 }
 
 /*
- * set_webhook sets what a webhook needs.
+ * set_webhook sets what a webhook needs of its own.
  */
 static bool
 set_webhook(CURL *easy, PpTransfer *transfer)
 {
-	struct curl_slist *headers = NULL;
+	int			count = 0;
+	struct curl_slist *headers;
 
-	for (int i = 0; i < lengthof(transfer->headers) && transfer->headers[i] != NULL; i++)
+	while (count < lengthof(transfer->headers) && transfer->headers[count] != NULL)
+		count++;
+	transfer->list = headers = calloc(count + 1, sizeof(*headers));
+	if (headers == NULL)
+		return false;
+	for (int i = 0; i < count; i++)
 	{
-		struct curl_slist *longer = curl_slist_append(headers, transfer->headers[i]);
-
-		if (longer == NULL)
-		{
-			curl_slist_free_all(headers);
-			return false;
-		}
-		headers = longer;
+		headers[i].data = transfer->headers[i];
+		headers[i].next = i + 1 < count ? &headers[i + 1] : NULL;
 	}
-	transfer->lists[0] = headers;
 	transfer->in_clear = pg_strncasecmp(transfer->url, "http:", 5) == 0;
 
-	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK &&
+	return curl_easy_setopt(easy, CURLOPT_HTTPHEADER, count > 0 ? headers : NULL) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) transfer->body_length) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->body) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) pp_delivery_timeout) == CURLE_OK;
 }
 
@@ -119,20 +111,20 @@ in_progress(void *arg, curl_off_t total_down, curl_off_t down, curl_off_t total_
  * set_mail sets what a mail needs.  A password is never sent in clear.
  */
 static bool
-set_mail(CURL *easy, PpTransfer *transfer, Pool *pool, const PpRelay *relay)
+set_mail(CURL *easy, PpTransfer *transfer)
 {
+	const PpRelay *relay = &transfer->pool->network->relay;
 	long		patience = (long) pp_delivery_timeout * PP_MAIL_PATIENCE;
 	struct curl_slist *recipients = curl_slist_append(NULL, transfer->recipient);
 	bool		implicit_tls = strncmp(relay->url, "smtps:", 6) == 0;
 
 	if (recipients == NULL)
 		return false;
-	transfer->lists[0] = recipients;
+	transfer->list = recipients;
 	transfer->give_up = pp_now_ms() + patience;
 	transfer->in_clear = !implicit_tls && relay->in_clear && relay->user[0] == '\0';
 
-	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "smtp,smtps") == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_USE_SSL,
+	return curl_easy_setopt(easy, CURLOPT_USE_SSL,
 						 (long) (transfer->in_clear ? CURLUSESSL_NONE : CURLUSESSL_ALL)) == CURLE_OK &&
 		(relay->user[0] == '\0' ||
 		 (curl_easy_setopt(easy, CURLOPT_USERNAME, relay->user) == CURLE_OK &&
@@ -144,7 +136,7 @@ set_mail(CURL *easy, PpTransfer *transfer, Pool *pool, const PpRelay *relay)
 		curl_easy_setopt(easy, CURLOPT_READDATA, transfer) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) transfer->body_length) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, pp_pool_close_socket) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, pool) == CURLE_OK &&
+		curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, transfer->pool) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, in_progress) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_XFERINFODATA, transfer) == CURLE_OK &&
@@ -152,14 +144,14 @@ set_mail(CURL *easy, PpTransfer *transfer, Pool *pool, const PpRelay *relay)
 }
 
 /*
- * set_common sets what both need.  No signal, no wait for a resolver's thread,
- * no proxy from the environment, TLS always verified.
+ * set_always sets what is the same for all transfers of a kind.  No signal, no
+ * wait for a resolver's thread, no proxy from the environment, TLS always
+ * verified, no redirects.
  */
 static bool
-set_common(CURL *easy, PpTransfer *transfer, Pool *pool, const char *ca_file)
+set_always(CURL *easy, const char *ca_file, bool mail)
 {
-	return curl_easy_setopt(easy, CURLOPT_URL, transfer->url) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_PRIVATE, pool) == CURLE_OK &&
+	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, mail ? "smtp,smtps" : "http,https") == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
@@ -167,15 +159,31 @@ set_common(CURL *easy, PpTransfer *transfer, Pool *pool, const char *ca_file)
 		curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2) == CURLE_OK &&
 		(ca_file[0] == '\0' || curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) == CURLE_OK) &&
-		curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) Min(pp_delivery_timeout, 5000)) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, 300L) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, pp_answer_body) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer) == CURLE_OK &&
 		curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, pp_answer_header) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer) == CURLE_OK &&
-		curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->curl_error) == CURLE_OK;
+		(mail ||
+		 (curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1) == CURLE_OK &&
+		  curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK &&
+		  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK));
+}
+
+/*
+ * pp_request_handle makes a handle for one kind of transfer; NULL without
+ * memory.
+ */
+CURL *
+pp_request_handle(const PpNetwork *network, bool mail)
+{
+	CURL	   *easy = curl_easy_init();
+
+	if (easy != NULL && !set_always(easy, network->ca_file, mail))
+	{
+		curl_easy_cleanup(easy);
+		easy = NULL;
+	}
+	return easy;
 }
 
 /*
@@ -183,10 +191,38 @@ set_common(CURL *easy, PpTransfer *transfer, Pool *pool, const char *ca_file)
  * have it.
  */
 bool
-pp_request_prepare(CURL *easy, PpTransfer *transfer, Pool *pool)
+pp_request_prepare(CURL *easy, PpTransfer *transfer)
 {
-	PpNetwork  *network = pool->network;
+	return curl_easy_setopt(easy, CURLOPT_URL, transfer->url) == CURLE_OK &&
+		curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer) == CURLE_OK &&
+		curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer) == CURLE_OK &&
+		curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer) == CURLE_OK &&
+		curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer) == CURLE_OK &&
+		curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->curl_error) == CURLE_OK &&
+		curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) Min(pp_delivery_timeout, 5000)) == CURLE_OK &&
+		(transfer->mail ? set_mail(easy, transfer) : set_webhook(easy, transfer));
+}
 
-	return set_common(easy, transfer, pool, network->ca_file) &&
-		(transfer->mail ? set_mail(easy, transfer, pool, &network->relay) : set_webhook(easy, transfer));
+/*
+ * pp_request_let_go has libcurl forget a transfer, which may be freed then.
+ */
+void
+pp_request_let_go(CURL *easy, PpTransfer *transfer)
+{
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, NULL);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, NULL);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, NULL);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, NULL);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+	if (transfer->mail)
+		curl_slist_free_all(transfer->list);
+	else
+	{
+		curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
+		free(transfer->list);	/* one piece; the strings are the transfer's */
+	}
+	transfer->list = NULL;
+	transfer->handle = NULL;
+	transfer->pool = NULL;
 }

@@ -1,5 +1,5 @@
 # delivery.pl: one mail and one webhook by CALL deliver_notifications(), and what receivers see.
-# About src/delivery_queue.c, src/outbox.c, src/secrets.c and src/webhook.c.
+# About src/delivery_build.c, src/delivery_queue.c, src/outbox.c, src/secrets.c and src/webhook.c.
 # packages: python3-aiosmtpd
 
 use strict;

@@ -1,4 +1,5 @@
 # delivery_engine.pl: kill -9 of worker and postmaster, engines at once. DELIVERY_ROUNDS says how many kills there are (5).
+# About src/delivery_engine.c and src/delivery_section.c.
 
 use strict;
 use warnings;

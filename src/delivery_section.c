@@ -1,0 +1,117 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery_section.c
+ *		Sections: short transactions of an engine, as the extension's owner,
+ *		whose settings do not depend on the caller's.
+ *
+ * In the worker a section is a transaction; in a procedure it is what lies
+ * between two commits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "delivery.h"
+#include "partner_portal.h"
+
+/*
+ * pin sets one setting for the section.
+ */
+static void
+pin(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * extension_owner returns who owns the queue; InvalidOid if it is not there.
+ */
+static Oid
+extension_owner(void)
+{
+	Oid			schema = get_namespace_oid(PP_SCHEMA, true);
+	Oid			owner = InvalidOid;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(schema) || !OidIsValid(get_extension_oid(PP_SCHEMA, true)))
+		return InvalidOid;
+	tuple = SearchSysCache2(RELNAMENSP, CStringGetDatum("delivery_queue"), ObjectIdGetDatum(schema));
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
+/*
+ * pp_section_enter begins a section; false if the extension is gone.
+ */
+bool
+pp_section_enter(bool worker, PpSection *section)
+{
+	Oid			owner;
+
+	if (worker)
+	{
+		SetCurrentStatementStartTimestamp();
+		pgstat_report_activity(STATE_RUNNING, "recording and claiming");
+		StartTransactionCommand();
+	}
+	owner = extension_owner();
+	if (!OidIsValid(owner))
+	{
+		if (worker)
+			CommitTransactionCommand();
+		return false;
+	}
+	if (worker)
+	{
+		SPI_connect();
+		PushActiveSnapshot(GetTransactionSnapshot());
+	}
+	GetUserIdAndSecContext(&section->user, &section->security);
+	section->guc_level = NewGUCNestLevel();
+	pin("search_path", "pg_catalog, pg_temp");
+	pin("enable_seqscan", "off");
+	pin("enable_hashjoin", "off");
+	pin("enable_mergejoin", "off");
+	pin("enable_bitmapscan", "off");
+	pin("plan_cache_mode", "force_generic_plan");
+	pin("jit", "off");
+	SetUserIdAndSecContext(owner, section->security | SECURITY_LOCAL_USERID_CHANGE);
+	return true;
+}
+
+/*
+ * pp_section_leave commits a section.
+ */
+void
+pp_section_leave(bool worker, PpSection *section)
+{
+	SetUserIdAndSecContext(section->user, section->security);
+	AtEOXact_GUC(true, section->guc_level);
+	if (worker)
+	{
+		PopActiveSnapshot();
+		SPI_finish();
+		CommitTransactionCommand();
+		pgstat_report_stat(false);
+		pgstat_report_activity(STATE_IDLE, NULL);
+	}
+	else
+		SPI_commit();
+}
