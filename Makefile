@@ -40,6 +40,7 @@ OBJS = \
 	src/key_settle.o \
 	src/key_limit.o \
 	src/key_event.o \
+	src/usage_change.o \
 	src/usage_row.o \
 	src/usage_counter.o \
 	src/refusal.o \

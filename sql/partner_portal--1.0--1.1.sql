@@ -307,6 +307,9 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 -- security_key.sql
 
 COMMENT ON COLUMN partner_portal.security_key.serial IS 'The device''s own number, unique per workspace. Like label it has no control characters (22023).';
+ALTER TABLE partner_portal.key_history DROP CONSTRAINT key_history_pkey,
+	ADD CONSTRAINT key_history_pkey PRIMARY KEY (workspace_id, active_until, key_id);
+DROP INDEX partner_portal.key_history_active_until;
 
 -- billing_period.sql
 
@@ -760,6 +763,37 @@ CREATE OR REPLACE FUNCTION partner_portal.verify_invoices(in_workspace bigint) R
 		WHERE verify_invoices.in_workspace IS NULL OR s.issuer_key = verify_invoices.in_workspace
 		GROUP BY s.issuer_key, s.document, s.year, s.first_number, s.last_number
 		HAVING count(i.number) <> s.last_number - s.first_number + 1 OR coalesce(max(i.number), s.first_number - 1) <> s.last_number;
+CREATE OR REPLACE FUNCTION partner_portal.verify_keys(in_workspace bigint) RETURNS TABLE (workspace_id bigint, check_name text, problem text)
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT k.workspace_id, 'stretches', format('the last stretch of key %s, %s to %s, is not in the history', k.key_id, k.activated_at, k.disabled_at)
+		FROM partner_portal.missing_stretches(verify_keys.in_workspace) k
+		UNION ALL
+		SELECT h.workspace_id, 'stretches', format('stretches of key %s overlap: one begins at %s, the one before ends at %s', h.key_id, h.next_from, h.active_until)
+		FROM (
+			SELECT h.workspace_id, h.key_id, h.active_until, lead(h.active_from) OVER (PARTITION BY h.workspace_id, h.key_id ORDER BY h.active_from) AS next_from
+			FROM partner_portal.key_history h
+			WHERE verify_keys.in_workspace IS NULL OR h.workspace_id = verify_keys.in_workspace) h
+		WHERE h.next_from < h.active_until
+		UNION ALL
+		SELECT k.workspace_id, 'stretches', format('key %s is active since %s, and an earlier stretch ends at %s', k.key_id, k.activated_at, h.active_until)
+		FROM partner_portal.security_key k
+		JOIN (
+			SELECT h.workspace_id, h.key_id, max(h.active_until) AS active_until FROM partner_portal.key_history h
+			WHERE verify_keys.in_workspace IS NULL OR h.workspace_id = verify_keys.in_workspace
+			GROUP BY h.workspace_id, h.key_id) h ON h.workspace_id = k.workspace_id AND h.key_id = k.key_id
+		WHERE k.status = 'active' AND h.active_until > k.activated_at
+			AND (verify_keys.in_workspace IS NULL OR k.workspace_id = verify_keys.in_workspace)
+		UNION ALL
+		SELECT DISTINCT k.workspace_id, 'stretches', format('key %s is a %s, in the history a %s', k.key_id, k.kind, h.kind)
+		FROM partner_portal.security_key k
+		JOIN partner_portal.key_history h ON h.workspace_id = k.workspace_id AND h.key_id = k.key_id
+		WHERE h.kind <> k.kind AND (verify_keys.in_workspace IS NULL OR k.workspace_id = verify_keys.in_workspace)
+		UNION ALL
+		SELECT k.workspace_id, 'stretches', format('number %s of a key has not been given out yet', k.key_id)
+		FROM partner_portal.security_key k
+		WHERE k.key_id > (SELECT last_value FROM partner_portal.security_key_key_id_seq)
+			AND (verify_keys.in_workspace IS NULL OR k.workspace_id = verify_keys.in_workspace);
 	END;
 
 -- health.sql

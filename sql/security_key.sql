@@ -40,7 +40,8 @@ COMMENT ON COLUMN partner_portal.security_key.disabled_reason IS 'Stamped by the
 COMMENT ON COLUMN partner_portal.security_key.activated_at IS 'Start of the running or last active stretch, by the server''s clock; NULL was never active.';
 COMMENT ON COLUMN partner_portal.security_key.disabled_at IS 'End of the last active stretch, by the server''s clock.';
 
--- Closed stretches. The running one is the live row of security_key.
+-- Closed stretches. The running one is the live row of security_key. One index, by time: every stretch that ends pays for it,
+-- and usage asks for those that end after an instant.
 CREATE TABLE partner_portal.key_history (
 	workspace_id bigint NOT NULL,
 	key_id bigint NOT NULL,
@@ -50,12 +51,11 @@ CREATE TABLE partner_portal.key_history (
 	account_id bigint,
 	recorded_at timestamptz NOT NULL,
 	partner_key bigint NOT NULL,
-	CONSTRAINT key_history_pkey PRIMARY KEY (workspace_id, key_id, active_from),
+	CONSTRAINT key_history_pkey PRIMARY KEY (workspace_id, active_until, key_id),
 	CONSTRAINT key_history_workspace FOREIGN KEY (workspace_id) REFERENCES partner_portal.workspace,
 	CONSTRAINT key_history_stretch CHECK (active_from < active_until AND isfinite(active_from) AND isfinite(active_until)),
 	CONSTRAINT key_history_kind CHECK (kind IN ('smartphone', 'contactless_card'))
 );
-CREATE INDEX key_history_active_until ON partner_portal.key_history (workspace_id, active_until);
 COMMENT ON TABLE partner_portal.key_history IS 'Closed active stretches of keys, half-open, also of keys that are deleted; empty ones are not kept. Written by triggers and import_key_activity() only.';
 COMMENT ON COLUMN partner_portal.key_history.recorded_at IS 'When the stretch became known: its start, or the instant of an import.';
 COMMENT ON COLUMN partner_portal.key_history.partner_key IS 'Partner of the workspace when the stretch ended, 0 for none; it does not follow a transfer.';

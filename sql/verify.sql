@@ -108,8 +108,10 @@ CREATE FUNCTION partner_portal.verify_keys(in_workspace bigint) RETURNS TABLE (w
 		UNION ALL
 		SELECT k.workspace_id, 'stretches', format('key %s is active since %s, and an earlier stretch ends at %s', k.key_id, k.activated_at, h.active_until)
 		FROM partner_portal.security_key k
-		CROSS JOIN LATERAL (SELECT max(h.active_until) AS active_until FROM partner_portal.key_history h
-			WHERE h.workspace_id = k.workspace_id AND h.key_id = k.key_id) h
+		JOIN (
+			SELECT h.workspace_id, h.key_id, max(h.active_until) AS active_until FROM partner_portal.key_history h
+			WHERE verify_keys.in_workspace IS NULL OR h.workspace_id = verify_keys.in_workspace
+			GROUP BY h.workspace_id, h.key_id) h ON h.workspace_id = k.workspace_id AND h.key_id = k.key_id
 		WHERE k.status = 'active' AND h.active_until > k.activated_at
 			AND (verify_keys.in_workspace IS NULL OR k.workspace_id = verify_keys.in_workspace)
 		UNION ALL

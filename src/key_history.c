@@ -6,8 +6,8 @@
  * The triggers that close stretches write them through the table access method
  * as COPY does; foreign keys and policies of key_history are not asked, for
  * the key whose stretch it is has been through its own.  They are written in
- * the order of keys, so that neighbours meet in the same pages of the indexes:
- * most of the time of a mass disabling goes there.
+ * the order of the primary key, so that neighbours meet in the same pages of
+ * the index.
  *
  *-------------------------------------------------------------------------
  */
@@ -147,7 +147,7 @@ add_row(PpHistory *history, const Stretch *stretch)
 }
 
 /*
- * compare_stretches orders stretches by key.
+ * compare_stretches orders stretches as the primary key does.
  */
 static int
 compare_stretches(const void *a, const void *b)
@@ -157,9 +157,9 @@ compare_stretches(const void *a, const void *b)
 
 	if (left->workspace_id != right->workspace_id)
 		return left->workspace_id < right->workspace_id ? -1 : 1;
-	if (left->key_id != right->key_id)
-		return left->key_id < right->key_id ? -1 : 1;
-	return (left->active_from > right->active_from) - (left->active_from < right->active_from);
+	if (left->active_until != right->active_until)
+		return left->active_until < right->active_until ? -1 : 1;
+	return (left->key_id > right->key_id) - (left->key_id < right->key_id);
 }
 
 /*

@@ -4,8 +4,8 @@
  *		AFTER STATEMENT triggers: what a statement did to keys and owners.
  *
  * The transition tables are read once to sum up the changes per workspace,
- * which usage_counter.c then applies in the order of workspace_id, and once
- * more to write the stretches that ended to key_history.  Rows whose stamps
+ * which usage_counter.c then applies in the order of workspace_id, and to note
+ * the stretches that ended, which then go to key_history.  Rows whose stamps
  * turn out to lie before what the lock allows are stamped again: that happens
  * only when statements really met.
  *
@@ -18,7 +18,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -46,16 +45,8 @@ static const char *const member_columns[] = {
 	"workspace_id", "account_id", "partner_key", "role", "created_at", "accepted_at"
 };
 
-/* The changes of one statement, by workspace. */
-typedef struct Changes
-{
-	int			count;
-	PpUsageChange first;		/* most statements are about one workspace */
-	HTAB	   *others;			/* NULL while there is none */
-	PpUsageChange *last;		/* the one looked up last */
-	PpUsageChange **sorted;		/* all of them, once they are counted */
-	bool		history;		/* whether a stretch ended */
-} Changes;
+/* So many are noted; of more the transition tables are read once more. */
+#define MAX_ENDED	262144
 
 /* One row of security_key as the meter sees it. */
 typedef struct KeyRow
@@ -93,100 +84,6 @@ check_trigger(FunctionCallInfo fcinfo, const char *name)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("%s() needs the transition tables of its event", name)));
 	return trigdata;
-}
-
-/*
- * begin_changes begins with none.
- */
-static void
-begin_changes(Changes *changes)
-{
-	changes->count = 0;
-	changes->others = NULL;
-	changes->last = NULL;
-	changes->sorted = NULL;
-	changes->history = false;
-}
-
-/*
- * change_of returns the change of a workspace, a new one at first.
- */
-static PpUsageChange *
-change_of(Changes *changes, int64 workspace_id)
-{
-	bool		found = false;
-
-	if (changes->last != NULL && changes->last->workspace_id == workspace_id)
-		return changes->last;
-	if (changes->count == 0 || changes->first.workspace_id == workspace_id)
-	{
-		found = changes->count > 0;
-		changes->last = &changes->first;
-	}
-	else
-	{
-		if (changes->others == NULL)
-		{
-			HASHCTL		control = {0};
-
-			control.keysize = sizeof(int64);
-			control.entrysize = sizeof(PpUsageChange);
-			control.hcxt = CurrentMemoryContext;
-			changes->others = hash_create("changes of workspaces", 64, &control,
-										  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		}
-		changes->last = hash_search(changes->others, &workspace_id, HASH_ENTER, &found);
-	}
-	if (!found)
-	{
-		changes->count++;
-		memset(changes->last, 0, sizeof(PpUsageChange));
-		changes->last->workspace_id = workspace_id;
-		changes->last->first_activation = DT_NOEND;
-		changes->last->first_end = DT_NOEND;
-		changes->last->last_end = DT_NOBEGIN;
-	}
-	return changes->last;
-}
-
-/*
- * compare_changes orders changes by workspace.
- */
-static int
-compare_changes(const void *a, const void *b)
-{
-	int64		left = (*(PpUsageChange *const *) a)->workspace_id;
-	int64		right = (*(PpUsageChange *const *) b)->workspace_id;
-
-	return left < right ? -1 : left > right;
-}
-
-/*
- * apply_changes has the changes counted, in the order of workspaces, and told to
- * who wants to hear of keys.
- */
-static void
-apply_changes(Changes *changes, bool restoring)
-{
-	int			count = 0;
-
-	if (changes->count == 0)
-		return;
-	changes->sorted = palloc(changes->count * sizeof(PpUsageChange *));
-	changes->sorted[count++] = &changes->first;
-	if (changes->others != NULL)
-	{
-		PpUsageChange *change;
-		HASH_SEQ_STATUS scan;
-
-		hash_seq_init(&scan, changes->others);
-		while ((change = hash_seq_search(&scan)) != NULL)
-			changes->sorted[count++] = change;
-		qsort(changes->sorted, count, sizeof(PpUsageChange *), compare_changes);
-	}
-	pp_usage_apply(changes->sorted, count, restoring);
-	if (!restoring)
-		pp_key_events(changes->sorted, count);
 }
 
 /*
@@ -234,12 +131,51 @@ note_key(PpKeyNote *note, const KeyRow *row)
 }
 
 /*
+ * as_ended describes the stretch that ends with the row old becoming new; NULL
+ * is that it was deleted.
+ */
+static PpEnded
+as_ended(PpUsageChange *change, const KeyRow *old, const KeyRow *new)
+{
+	return (PpEnded) {
+		.change = change,
+		.key_id = old->key_id,
+		.partner_key = old->partner_key,
+		.account_id = old->no_account ? 0 : DatumGetInt64(old->account_id),
+		.active_from = old->activated_at,
+		.stamp = new == NULL ? DT_NOBEGIN : new->active ? new->activated_at : new->disabled_at,
+		.kind = old->kind,
+		.no_account = old->no_account,
+		.goes_on = new != NULL && new->active
+	};
+}
+
+/*
+ * note_ended notes a stretch that ended.
+ */
+static void
+note_ended(PpChanges *changes, PpUsageChange *change, const KeyRow *old, const KeyRow *new)
+{
+	if (changes->ended_count < MAX_ENDED)
+	{
+		if (changes->ended_count == changes->ended_room)
+		{
+			changes->ended_room = Max(8, changes->ended_room * 2);
+			changes->ended = changes->ended == NULL ? palloc(changes->ended_room * sizeof(PpEnded)) :
+				repalloc(changes->ended, changes->ended_room * sizeof(PpEnded));
+		}
+		changes->ended[changes->ended_count] = as_ended(change, old, new);
+	}
+	changes->ended_count++;
+}
+
+/*
  * add_insert adds a new key to the changes.
  */
 static void
-add_insert(Changes *changes, const KeyRow *new)
+add_insert(PpChanges *changes, const KeyRow *new)
 {
-	PpUsageChange *change = change_of(changes, new->workspace_id);
+	PpUsageChange *change = pp_change_of(changes, new->workspace_id);
 
 	change->total[new->kind]++;
 	if (new->active)
@@ -255,9 +191,9 @@ add_insert(Changes *changes, const KeyRow *new)
  * add_delete adds a deleted key to the changes.
  */
 static void
-add_delete(Changes *changes, const KeyRow *old)
+add_delete(PpChanges *changes, const KeyRow *old)
 {
-	PpUsageChange *change = change_of(changes, old->workspace_id);
+	PpUsageChange *change = pp_change_of(changes, old->workspace_id);
 
 	change->total[old->kind]--;
 	change->deleted_keys++;
@@ -267,7 +203,7 @@ add_delete(Changes *changes, const KeyRow *old)
 		change->active[old->kind]--;
 		change->deleted++;
 		change->last_end = Max(change->last_end, old->activated_at);
-		changes->history = true;
+		note_ended(changes, change, old, NULL);
 	}
 }
 
@@ -275,20 +211,20 @@ add_delete(Changes *changes, const KeyRow *old)
  * add_update adds a changed key to the changes; most changes are none to us.
  */
 static void
-add_update(Changes *changes, const KeyRow *old, const KeyRow *new)
+add_update(PpChanges *changes, const KeyRow *old, const KeyRow *new)
 {
 	PpUsageChange *change;
 
 	if (old->active == new->active && old->revoked == new->revoked &&
 		(!old->active || old->activated_at == new->activated_at))
 		return;
-	change = change_of(changes, new->workspace_id);
+	change = pp_change_of(changes, new->workspace_id);
 	if (!old->active && !new->active)
 		note_key(&change->disabled, new);
 	else if (old->active && new->active)
 	{
 		change->first_activation = Min(change->first_activation, new->activated_at);
-		changes->history = true;
+		note_ended(changes, change, old, new);
 	}
 	else if (old->active)
 	{
@@ -296,7 +232,7 @@ add_update(Changes *changes, const KeyRow *old, const KeyRow *new)
 		change->ends = true;
 		change->first_end = Min(change->first_end, new->disabled_at);
 		change->last_end = Max(change->last_end, new->disabled_at);
-		changes->history = true;
+		note_ended(changes, change, old, new);
 		note_key(&change->disabled, new);
 	}
 	else
@@ -309,24 +245,46 @@ add_update(Changes *changes, const KeyRow *old, const KeyRow *new)
 }
 
 /*
+ * finish_ended writes a stretch that ended, and notes its end if that is to be
+ * moved.
+ */
+static void
+finish_ended(const PpEnded *ended, PpHistory *history, PpRestamps *restamps)
+{
+	const PpUsageChange *change = ended->change;
+	TimestampTz until = ended->stamp;
+
+	if (until == DT_NOBEGIN)
+		until = change->clock;
+	else if (until < change->end_floor)
+	{
+		until = change->end_to;
+		pp_restamp_add(restamps, change->workspace_id, ended->key_id, ended->goes_on, until);
+	}
+	pp_history_add(history, change->workspace_id, ended->key_id, ended->kind,
+				   Int64GetDatum(ended->account_id), ended->no_account, ended->partner_key,
+				   ended->active_from, until);
+}
+
+/*
  * finish_key writes the stretch that ended with a row's change, if one did,
  * and notes a stamp that is to be moved.  Either row may be NULL.
  */
 static void
-finish_key(Changes *changes, PpHistory *history, PpRestamps *restamps,
+finish_key(PpChanges *changes, PpHistory *history, PpRestamps *restamps,
 		   const KeyRow *old, const KeyRow *new)
 {
 	const KeyRow *row = old != NULL ? old : new;
 	bool		was_active = old != NULL && old->active;
 	bool		is_active = new != NULL && new->active;
 	PpUsageChange *change;
-	TimestampTz ended;
+	PpEnded		ended;
 
 	if (was_active && is_active && old->activated_at == new->activated_at)
 		return;
 	if (!was_active && !is_active)
 		return;
-	change = change_of(changes, row->workspace_id);
+	change = pp_change_of(changes, row->workspace_id);
 
 	if (!was_active)
 	{
@@ -334,20 +292,8 @@ finish_key(Changes *changes, PpHistory *history, PpRestamps *restamps,
 			pp_restamp_add(restamps, new->workspace_id, new->key_id, true, change->start_to);
 		return;
 	}
-	if (new == NULL)
-		ended = change->clock;
-	else
-	{
-		ended = is_active ? new->activated_at : new->disabled_at;
-		if (ended < change->end_floor)
-		{
-			ended = change->end_to;
-			pp_restamp_add(restamps, new->workspace_id, new->key_id, is_active, ended);
-		}
-	}
-	pp_history_add(history, old->workspace_id, old->key_id, old->kind,
-				   old->account_id, old->no_account, old->partner_key,
-				   old->activated_at, ended);
+	ended = as_ended(change, old, new);
+	finish_ended(&ended, history, restamps);
 }
 
 /* The rows of a statement: before, after, or both in step for an UPDATE. */
@@ -409,7 +355,7 @@ end_rows(RowPairs *rows)
  * history to finish them.  The two tables of an UPDATE run in step.
  */
 static void
-key_pass(TriggerData *trigdata, Changes *changes, PpHistory *history, PpRestamps *restamps)
+key_pass(TriggerData *trigdata, PpChanges *changes, PpHistory *history, PpRestamps *restamps)
 {
 	RowPairs	rows;
 
@@ -436,18 +382,42 @@ key_pass(TriggerData *trigdata, Changes *changes, PpHistory *history, PpRestamps
 }
 
 /*
- * needs_finish tells whether a second pass has anything to do: a stretch that
- * ended, or an activation whose stamp does not stand.
+ * needs_pass tells whether the rows have to be looked at once more: for more
+ * stretches than were noted, or an activation whose stamp does not stand.
  */
 static bool
-needs_finish(Changes *changes)
+needs_pass(const PpChanges *changes)
 {
-	if (changes->history)
+	if (changes->ended_count > MAX_ENDED)
 		return true;
 	for (int i = 0; i < changes->count; i++)
 		if (changes->sorted[i]->first_activation < changes->sorted[i]->start_floor)
 			return true;
 	return false;
+}
+
+/*
+ * finish_keys writes the stretches that ended and moves the stamps that do not
+ * stand.
+ */
+static void
+finish_keys(TriggerData *trigdata, PpChanges *changes)
+{
+	bool		pass = needs_pass(changes);
+	PpHistory  *history;
+	PpRestamps	restamps = {0};
+
+	if (!pass && changes->ended_count == 0)
+		return;
+	history = pp_history_begin();
+	if (pass)
+		key_pass(trigdata, changes, history, &restamps);
+	else
+		for (int i = 0; i < changes->ended_count; i++)
+			finish_ended(&changes->ended[i], history, &restamps);
+	pp_history_end(history);
+	CommandCounterIncrement();
+	pp_restamp_all(&restamps, trigdata->tg_relation);
 }
 
 /*
@@ -461,24 +431,16 @@ partner_portal_count_keys(PG_FUNCTION_ARGS)
 	bool		restoring = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring();
 	MemoryContext context;
 	MemoryContext old_context;
-	Changes		changes;
+	PpChanges		changes;
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "changes of keys", ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(context);
-	begin_changes(&changes);
+	pp_changes_begin(&changes);
 
 	key_pass(trigdata, &changes, NULL, NULL);
-	apply_changes(&changes, restoring);
-	if (changes.count > 0 && !restoring && needs_finish(&changes))
-	{
-		PpHistory  *history = pp_history_begin();
-		PpRestamps restamps = {0};
-
-		key_pass(trigdata, &changes, history, &restamps);
-		pp_history_end(history);
-		CommandCounterIncrement();
-		pp_restamp_all(&restamps, trigdata->tg_relation);
-	}
+	pp_changes_apply(&changes, restoring);
+	if (!restoring)
+		finish_keys(trigdata, &changes);
 
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(context);
@@ -514,7 +476,7 @@ is_owner(const PpMember *member)
  * add_member adds what became of one membership to the changes.
  */
 static void
-add_member(Changes *changes, TupleTableSlot *row, const PpMember *was, const PpMember *is, bool restoring)
+add_member(PpChanges *changes, TupleTableSlot *row, const PpMember *was, const PpMember *is, bool restoring)
 {
 	PpUsageChange *change;
 	int			owners = is_owner(is) - is_owner(was);
@@ -523,7 +485,7 @@ add_member(Changes *changes, TupleTableSlot *row, const PpMember *was, const PpM
 
 	if (same || (restoring && owners == 0))
 		return;
-	change = change_of(changes, DatumGetInt64(row->tts_values[MEMBER_WORKSPACE_ID - 1]));
+	change = pp_change_of(changes, DatumGetInt64(row->tts_values[MEMBER_WORKSPACE_ID - 1]));
 	change->owners += owners;
 	if (!restoring)
 		pp_note_member(&change->members, DatumGetInt64(row->tts_values[MEMBER_ACCOUNT_ID - 1]), was, is);
@@ -533,7 +495,7 @@ add_member(Changes *changes, TupleTableSlot *row, const PpMember *was, const PpM
  * member_pass adds the rows of a statement to the changes.
  */
 static void
-member_pass(TriggerData *trigdata, Changes *changes, bool restoring)
+member_pass(TriggerData *trigdata, PpChanges *changes, bool restoring)
 {
 	RowPairs	rows;
 
@@ -562,7 +524,7 @@ partner_portal_count_owners(PG_FUNCTION_ARGS)
 	static bool checked = false;
 	MemoryContext context;
 	MemoryContext old_context;
-	Changes		changes;
+	PpChanges		changes;
 	bool		restoring = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring();
 
 	if (!checked)
@@ -572,9 +534,9 @@ partner_portal_count_owners(PG_FUNCTION_ARGS)
 	}
 	context = AllocSetContextCreate(CurrentMemoryContext, "changes of owners", ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(context);
-	begin_changes(&changes);
+	pp_changes_begin(&changes);
 	member_pass(trigdata, &changes, restoring);
-	apply_changes(&changes, restoring);
+	pp_changes_apply(&changes, restoring);
 
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(context);

@@ -15,6 +15,7 @@
 #include "executor/tuptable.h"
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
+#include "utils/hsearch.h"
 #include "utils/relcache.h"
 
 /* Columns by number, as the install script makes them; pp_check_columns(). */
@@ -109,6 +110,33 @@ typedef struct PpUsageChange
 	TimestampTz end_to;
 } PpUsageChange;
 
+/* A stretch that ended with a row's change, until the lock says when. */
+typedef struct PpEnded
+{
+	PpUsageChange *change;
+	int64		key_id;
+	int64		partner_key;
+	int64		account_id;
+	TimestampTz active_from;
+	TimestampTz stamp;			/* its end as the row says; DT_NOBEGIN is by the clock */
+	short		kind;
+	bool		no_account;
+	bool		goes_on;			/* as another stretch, which begins then */
+} PpEnded;
+
+/* The changes of one statement, by workspace. */
+typedef struct PpChanges
+{
+	int			count;
+	PpUsageChange first;		/* most statements are about one workspace */
+	HTAB	   *others;			/* NULL while there is none */
+	PpUsageChange *last;		/* the one looked up last */
+	PpUsageChange **sorted;		/* all of them, once they are counted */
+	PpEnded	   *ended;			/* the stretches that ended */
+	int			ended_count;	/* of all, noted or not */
+	int			ended_room;
+} PpChanges;
+
 /* The counter of a workspace, read under its lock. */
 typedef struct PpUsage
 {
@@ -130,6 +158,11 @@ extern PpKeyContext pp_key_context;
 extern bool pp_text_is(Datum value, const char *text);
 extern int	pp_key_kind(Datum kind);
 extern void pp_check_columns(TupleDesc desc, int count, const char *const *names);
+
+/* in usage_change.c: what a statement does, workspace by workspace */
+extern void pp_changes_begin(PpChanges *changes);
+extern PpUsageChange *pp_change_of(PpChanges *changes, int64 workspace_id);
+extern void pp_changes_apply(PpChanges *changes, bool restoring);
 
 /* in usage_row.c: the row of workspace_usage of a workspace */
 typedef struct PpUsageRow
