@@ -15,8 +15,7 @@ REVOKE ALL ON FUNCTION partner_portal.lowest_workspace(text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.highest_workspace(permission text) RETURNS bigint
 	LANGUAGE c STABLE STRICT PARALLEL SAFE LEAKPROOF COST 1 AS 'MODULE_PATHNAME', 'partner_portal_highest_workspace';
-COMMENT ON FUNCTION partner_portal.highest_workspace(text) IS
-'Greatest of visible_workspaces(); see lowest_workspace().';
+COMMENT ON FUNCTION partner_portal.highest_workspace(text) IS 'Greatest of visible_workspaces(); see lowest_workspace(). For policies.';
 REVOKE ALL ON FUNCTION partner_portal.highest_workspace(text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.portal_workspace_id() RETURNS bigint

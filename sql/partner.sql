@@ -207,7 +207,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.create_own_workspace(bigint, text, text, text, date) IS
-'Creates a further organisation of a partner''s own: a workspace under it, owned by who creates it (by the partner''s first owner, who must accept, when the operator does). partner_id NULL is the identity''s own; time_zone NULL the partner''s. For the partner''s owner or administrator. 42501, P0002, PP005, 23505 the slug is taken.';
+'Creates a further organisation of a partner''s own: a workspace under it, owned by who creates it (by the partner''s first owner, who must accept, when the operator does). partner_id NULL is the identity''s own; time_zone NULL the partner''s. For the partner''s owner or administrator. 42501; P0002; PP005 no partner, suspended, or without an owner; 23505 the slug is taken; 22001, 22023 bad input.';
 REVOKE ALL ON FUNCTION partner_portal.create_own_workspace(bigint, text, text, text, date) FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

@@ -52,6 +52,9 @@ COMMENT ON TABLE partner_portal.revoked_token IS 'Tokens refused before their ti
 
 -- permission.sql
 
+COMMENT ON FUNCTION partner_portal.looks_after(bigint) IS 'Whether one acts as owner or administrator of the workspace''s partner. For policies.';
+COMMENT ON FUNCTION partner_portal.highest_partner_key() IS 'Upper end of the range that lowest_partner_key() begins. For policies.';
+
 -- workspace.sql
 
 -- member.sql
@@ -88,6 +91,7 @@ END
 $$;
 COMMENT ON FUNCTION partner_portal.guard_product() IS
 'Trigger of product: stamps it; 22023 what never changes, or an external_ref with control characters; 42501 partner_access from anybody but the workspace itself, or another category by a limited grant.';
+COMMENT ON FUNCTION partner_portal.limited_workspaces() IS 'Workspaces that granted access to some products alone. For policies.';
 
 -- access_grant.sql
 
@@ -185,7 +189,15 @@ COMMENT ON FUNCTION partner_portal.enqueue_webhook_event(bigint, text, jsonb, te
 CREATE OR REPLACE FUNCTION partner_portal.pause_webhook_endpoint(endpoint_id bigint, reason text DEFAULT NULL) RETURNS void
 	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$ SELECT partner_portal.set_endpoint_state(partner_portal.authorized_endpoint($1), 'paused', CASE WHEN $2 IS NOT NULL THEN partner_portal.checked_text('reason', left($2, 500), 500) END) $$;
-COMMENT ON FUNCTION partner_portal.pause_webhook_endpoint(bigint, text) IS 'Lets the events of an endpoint wait; of the reason the first 500 characters are kept. Needs manage_settings. 22023 a blank reason, or one with control characters.';
+COMMENT ON FUNCTION partner_portal.pause_webhook_endpoint(bigint, text) IS
+'Lets the events of an endpoint wait until resume_webhook_endpoint(); of the reason the first 500 characters are kept. Needs manage_settings. 42501; P0002 no such endpoint, or deleted; 22023 a blank reason, or one with control characters.';
+COMMENT ON FUNCTION partner_portal.rotate_webhook_secret(bigint) IS
+'Gives an endpoint a new secret and returns it; for 24 hours messages are signed with the old one too. Needs manage_settings. 42501; P0002 no such endpoint, or deleted; 55000 no master key in partner_portal.secrets_file.';
+COMMENT ON FUNCTION partner_portal.resume_webhook_endpoint(bigint) IS
+'Sends an endpoint its events again, those that waited included; also after it was disabled. Needs manage_settings. 42501; P0002 no such endpoint, or deleted.';
+COMMENT ON FUNCTION partner_portal.delete_webhook_endpoint(bigint) IS 'Ends an endpoint for good; what it is still owed is cancelled. Needs manage_settings. 42501; P0002 no such endpoint, or deleted.';
+COMMENT ON FUNCTION partner_portal.create_webhook_endpoint(bigint, text, text[]) IS
+'Registers an address for events of a workspace (a partner''s: of its customers too) and returns the secret that signs them. Needs manage_settings. 42501, P0002; 22023 malformed; 54000 more than 100; 55000 no master key in partner_portal.secrets_file. An http address is served only if it is in partner_portal.allow_cidr.';
 
 -- delivery.sql
 
@@ -383,6 +395,9 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 -- workspace_lifecycle.sql
 
 -- partner.sql
+
+COMMENT ON FUNCTION partner_portal.create_own_workspace(bigint, text, text, text, date) IS
+'Creates a further organisation of a partner''s own: a workspace under it, owned by who creates it (by the partner''s first owner, who must accept, when the operator does). partner_id NULL is the identity''s own; time_zone NULL the partner''s. For the partner''s owner or administrator. 42501; P0002; PP005 no partner, suspended, or without an owner; 23505 the slug is taken; 22001, 22023 bad input.';
 
 -- people.sql
 
@@ -719,6 +734,7 @@ BEGIN
 	SELECT DISTINCT f.object COLLATE "C", f.problem COLLATE "C" FROM finding f ORDER BY 1, 2;
 END
 $$;
+COMMENT ON FUNCTION partner_portal.highest_workspace(text) IS 'Greatest of visible_workspaces(); see lowest_workspace(). For policies.';
 
 -- portal_page.sql
 

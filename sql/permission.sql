@@ -25,7 +25,7 @@ REVOKE ALL ON FUNCTION partner_portal.acting_role() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.looks_after(workspace_id bigint) RETURNS boolean
 	LANGUAGE c STABLE STRICT PARALLEL SAFE LEAKPROOF COST 1 AS 'MODULE_PATHNAME', 'partner_portal_looks_after';
-COMMENT ON FUNCTION partner_portal.looks_after(bigint) IS 'Whether one acts as owner or administrator of the workspace''s partner.';
+COMMENT ON FUNCTION partner_portal.looks_after(bigint) IS 'Whether one acts as owner or administrator of the workspace''s partner. For policies.';
 REVOKE ALL ON FUNCTION partner_portal.looks_after(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.own_workspace(permission text) RETURNS bigint
@@ -46,7 +46,7 @@ REVOKE ALL ON FUNCTION partner_portal.lowest_partner_key() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.highest_partner_key() RETURNS bigint
 	LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF COST 1 AS 'MODULE_PATHNAME', 'partner_portal_highest_partner_key';
-COMMENT ON FUNCTION partner_portal.highest_partner_key() IS 'See lowest_partner_key().';
+COMMENT ON FUNCTION partner_portal.highest_partner_key() IS 'Upper end of the range that lowest_partner_key() begins. For policies.';
 REVOKE ALL ON FUNCTION partner_portal.highest_partner_key() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.restoring_session() RETURNS boolean

@@ -37,7 +37,7 @@ REVOKE ALL ON FUNCTION partner_portal.product_workspaces(text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.limited_workspaces() RETURNS bigint[]
 	LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF COST 1 AS 'MODULE_PATHNAME', 'partner_portal_limited_workspaces';
-COMMENT ON FUNCTION partner_portal.limited_workspaces() IS 'Workspaces that granted access to some products alone.';
+COMMENT ON FUNCTION partner_portal.limited_workspaces() IS 'Workspaces that granted access to some products alone. For policies.';
 REVOKE ALL ON FUNCTION partner_portal.limited_workspaces() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.product_ok(permission text, workspace_id bigint, product_id bigint) RETURNS boolean

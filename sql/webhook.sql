@@ -116,7 +116,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.create_webhook_endpoint(bigint, text, text[]) IS
-'Registers an address for events of a workspace (a partner''s: of its customers too) and returns the secret that signs them. Needs manage_settings. 22023 malformed, 54000 more than 100, 55000 no master key in partner_portal.secrets_file. An http address is served only if it is in partner_portal.allow_cidr.';
+'Registers an address for events of a workspace (a partner''s: of its customers too) and returns the secret that signs them. Needs manage_settings. 42501, P0002; 22023 malformed; 54000 more than 100; 55000 no master key in partner_portal.secrets_file. An http address is served only if it is in partner_portal.allow_cidr.';
 REVOKE ALL ON FUNCTION partner_portal.create_webhook_endpoint(bigint, text, text[]) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.authorize_thing(workspace_id bigint, not_found text) RETURNS void
@@ -162,7 +162,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.rotate_webhook_secret(bigint) IS
-'Gives an endpoint a new secret and returns it; for 24 hours messages are signed with the old one too. Needs manage_settings.';
+'Gives an endpoint a new secret and returns it; for 24 hours messages are signed with the old one too. Needs manage_settings. 42501; P0002 no such endpoint, or deleted; 55000 no master key in partner_portal.secrets_file.';
 REVOKE ALL ON FUNCTION partner_portal.rotate_webhook_secret(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.set_endpoint_state(endpoint partner_portal.webhook_endpoint, state text, reason text) RETURNS void
@@ -183,13 +183,15 @@ REVOKE ALL ON FUNCTION partner_portal.set_endpoint_state(partner_portal.webhook_
 CREATE FUNCTION partner_portal.pause_webhook_endpoint(endpoint_id bigint, reason text DEFAULT NULL) RETURNS void
 	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$ SELECT partner_portal.set_endpoint_state(partner_portal.authorized_endpoint($1), 'paused', CASE WHEN $2 IS NOT NULL THEN partner_portal.checked_text('reason', left($2, 500), 500) END) $$;
-COMMENT ON FUNCTION partner_portal.pause_webhook_endpoint(bigint, text) IS 'Lets the events of an endpoint wait; of the reason the first 500 characters are kept. Needs manage_settings. 22023 a blank reason, or one with control characters.';
+COMMENT ON FUNCTION partner_portal.pause_webhook_endpoint(bigint, text) IS
+'Lets the events of an endpoint wait until resume_webhook_endpoint(); of the reason the first 500 characters are kept. Needs manage_settings. 42501; P0002 no such endpoint, or deleted; 22023 a blank reason, or one with control characters.';
 REVOKE ALL ON FUNCTION partner_portal.pause_webhook_endpoint(bigint, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.resume_webhook_endpoint(endpoint_id bigint) RETURNS void
 	LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 	AS $$ SELECT partner_portal.set_endpoint_state(partner_portal.authorized_endpoint($1), 'active', NULL) $$;
-COMMENT ON FUNCTION partner_portal.resume_webhook_endpoint(bigint) IS 'Sends an endpoint its events again, those that waited included; also after it was disabled. Needs manage_settings.';
+COMMENT ON FUNCTION partner_portal.resume_webhook_endpoint(bigint) IS
+'Sends an endpoint its events again, those that waited included; also after it was disabled. Needs manage_settings. 42501; P0002 no such endpoint, or deleted.';
 REVOKE ALL ON FUNCTION partner_portal.resume_webhook_endpoint(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.delete_webhook_endpoint(endpoint_id bigint) RETURNS void
@@ -207,7 +209,7 @@ BEGIN
 	FROM gone WHERE n.workspace_id = endpoint.workspace_id AND n.notification_id = gone.notification_id;
 END
 $$;
-COMMENT ON FUNCTION partner_portal.delete_webhook_endpoint(bigint) IS 'Ends an endpoint for good; what it is still owed is cancelled. Needs manage_settings.';
+COMMENT ON FUNCTION partner_portal.delete_webhook_endpoint(bigint) IS 'Ends an endpoint for good; what it is still owed is cancelled. Needs manage_settings. 42501; P0002 no such endpoint, or deleted.';
 REVOKE ALL ON FUNCTION partner_portal.delete_webhook_endpoint(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.endpoints_changed() RETURNS trigger

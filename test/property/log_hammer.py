@@ -11,6 +11,8 @@ A verifier looks at the chains all the while, old lines are forgotten and people
 every chain is whole, its numbers have no gap, no two lines follow the same one, the head is the last line, times never
 go backwards, and there are exactly as many lines as the committed transactions have written.
 
+About src/activity_line.c, src/activity_chain.c and src/digest.c.
+
   log_hammer.py [--seconds N] [--clients N] [--seed N]      N seconds for each phase; the seed is printed
 """
 import argparse
