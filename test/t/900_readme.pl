@@ -14,7 +14,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Digest::SHA qw(hmac_sha256);
-use MIME::Base64 qw(encode_base64url);
+use MIME::Base64 qw(encode_base64 encode_base64url);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -90,7 +90,10 @@ chmod 0600, $key_file;
 my $conf = join('', map { $_->{body} } of_kind('conf', blocks($readme)));
 $conf =~ s/^(partner_portal\.jwks_file\s*=).*/$1 '$key_file'/m;
 $conf =~ s/^(partner_portal\.(?:secrets_file|ca_file)\s*=)/#$1/mg;
-$node->append_conf('postgresql.conf', $conf . "timezone = 'UTC'\n");
+# a master key for webhooks
+append_to_file("$dir/secrets", 'key 1 ' . encode_base64('k' x 32, '') . "\n");
+chmod 0600, "$dir/secrets";
+$node->append_conf('postgresql.conf', $conf . "partner_portal.secrets_file = '$dir/secrets'\ntimezone = 'UTC'\n");
 $node->start;
 
 my ($claims) = grep { /"exp"/ } map { $_->{body} } of_kind('json', blocks($readme));
