@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # packages: python3-psycopg2
 """key_hammer.py: many clients at one workspace, at each isolation level.
+About src/usage_row.c and src/usage_change.c.
 
   P1  fill up to 50: ends at exactly 50
   P2  16 clients that each hold at most one of 16 keys: nobody is ever refused

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # packages: python3-psycopg2
 """log_hammer.py: fifty clients write to the activity logs of a few workspaces, in every way there is.
+About src/activity_line.c, src/digest.c, src/our_relation.c and src/row_writer.c.
 
   P1  one statement per transaction: keys of one and of many workspaces, settings, limits, memberships, profiles,
       staff, lines of the application's own; no deadlock
