@@ -20,7 +20,9 @@
 
 #include <signal.h>
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
@@ -41,6 +43,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
@@ -309,6 +312,10 @@ find_charge(List **charges, Oid database, PpChannel channel)
 
 /*
  * list_databases marks the charges that are listed now and exist.
+ *
+ * The launcher is bound to no database, and cannot count on more than the table
+ * itself: the indexes of pg_database are not known to it before some backend
+ * has written the cache of shared relations, after each start of the server.
  */
 static void
 list_databases(List **charges)
@@ -317,6 +324,9 @@ list_databases(List **charges)
 	char	   *copy = pstrdup(pp_databases == NULL ? "" : pp_databases);
 	List	   *names = NIL;
 	ListCell   *cell;
+	Relation	relation;
+	SysScanDesc scan;
+	HeapTuple	row;
 
 	foreach(cell, *charges)
 		((Charge *) lfirst(cell))->listed = false;
@@ -331,19 +341,26 @@ list_databases(List **charges)
 	}
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	foreach(cell, names)
+	relation = table_open(DatabaseRelationId, AccessShareLock);
+	scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
 	{
-		Oid			database = get_database_oid(lfirst(cell), true);
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(row);
 
-		if (OidIsValid(database))
+		foreach(cell, names)
 		{
-			MemoryContext before = MemoryContextSwitchTo(context);
+			MemoryContext before;
 
+			if (strcmp(NameStr(database->datname), lfirst(cell)) != 0)
+				continue;
+			before = MemoryContextSwitchTo(context);
 			for (int i = 0; i < PP_CHANNELS; i++)
-				find_charge(charges, database, i)->listed = true;
+				find_charge(charges, database->oid, i)->listed = true;
 			MemoryContextSwitchTo(before);
 		}
 	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	list_free(names);
