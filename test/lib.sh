@@ -189,6 +189,16 @@ stop_pid() {
 	note "server $1 did not stop"
 }
 
+# privileged COMMAND...: runs it as root if that needs nobody's password, and fails otherwise.
+privileged() {
+	if [[ $(id -u) == 0 ]]; then "$@"; else sudo -n "$@"; fi
+}
+
+# drop_small_disk: unmounts what test/check has mounted for a test.
+drop_small_disk() {
+	if mountpoint -q "$scratch/small"; then privileged umount -l "$scratch/small"; fi
+}
+
 # finish: at exit, stops what runs out of the scratch directory, by its own pid, and removes it.
 finish() {
 	local code=$? f
@@ -198,7 +208,8 @@ finish() {
 		while IFS= read -r f; do
 			stop_pid "$(head -n 1 "$f")"
 		done < <(find "$scratch" -name postmaster.pid 2>/dev/null)
-		rm -rf "$scratch"
+		drop_small_disk
+		rm -rf --one-file-system "$scratch"
 	fi
 	exit $code
 }
