@@ -215,7 +215,7 @@ extern int	pp_queue_token(void);
 extern char *pp_queue_problem(void);
 extern void pp_queue_release_stale(int own_token);
 extern void pp_queue_record(int token, PpTransfer *finished);
-extern void pp_queue_look(PpRound *round);
+extern bool pp_queue_look(PpRound *round, int token);
 extern int	pp_queue_claim(PpRound *round, int token, int wanted, const int64 *busy, int busy_count,
 						   const PpRelay *relay, PpTransfer **list);
 

@@ -41,8 +41,6 @@
 #define BATCH_MS		10		/* results wait so long for company */
 #define BATCH			(PP_SLOTS / 2)
 #define GRACE_MS		1000	/* for transfers under way at shutdown */
-#define STALE_MS		60000	/* between looks for dead engines */
-#define STALE_SHARE		1000	/* or so many times as long as one takes */
 #define LOOK_MS			20		/* between looks at all destinations, and */
 #define LOOK_SHARE		20		/* so many times as long as one takes */
 
@@ -68,7 +66,6 @@ typedef struct Engine
 	bool		stopping;
 	TimestampTz next_look;
 	TimestampTz next_claim;
-	TimestampTz next_stale;
 	TimestampTz rest_until;		/* no turn before, after one that failed */
 	int			problems;		/* turns that failed in a row */
 } Engine;
@@ -116,23 +113,8 @@ configure(Engine *engine)
 }
 
 /*
- * release_stale frees the leases of engines that are no more.  It reads the
- * whole queue, so it is done the more seldom the longer that takes.
- */
-static void
-release_stale(Engine *engine)
-{
-	TimestampTz start = GetCurrentTimestamp();
-	TimestampTz end;
-
-	pp_queue_release_stale(engine->token);
-	end = GetCurrentTimestamp();
-	engine->next_stale = end + Max(STALE_MS * INT64CONST(1000), (end - start) * STALE_SHARE);
-}
-
-/*
- * start numbers the engine, locks the number, and frees leases of engines that
- * are no more.  Raises the reason why this database must not send.
+ * start numbers the engine and locks the number.  Raises the reason why this
+ * database must not send.
  */
 static bool
 start(Engine *engine)
@@ -153,7 +135,6 @@ start(Engine *engine)
 	engine->token = pp_queue_token();
 	lock_tag(&tag, engine->token);
 	(void) LockAcquire(&tag, ExclusiveLock, true, true);
-	release_stale(engine);
 	pp_section_leave(engine->worker, &section);
 	return true;
 }
@@ -206,17 +187,24 @@ collect(Engine *engine, PpTransfer *list)
  * look goes over the destinations again, if it is time: what was due at the last
  * look is claimed without reading what lies before it, so that a claim costs the
  * same however much was delivered; messages that came late and leases that were
- * freed are found here.  Tells whether it was time.
+ * freed are found here, and what engines that are no more had claimed is freed.
+ * Tells whether it was time.
  */
 static bool
 look(Engine *engine)
 {
+	int64		cursor = engine->round.cursor;
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz end;
 
 	if (start < engine->next_look)
 		return false;
-	pp_queue_look(&engine->round);
+	if (pp_queue_look(&engine->round, engine->token))
+	{
+		pp_queue_release_stale(engine->token);
+		engine->round.cursor = cursor;
+		(void) pp_queue_look(&engine->round, engine->token);
+	}
 	end = GetCurrentTimestamp();
 	engine->woken = false;
 	engine->next_look = engine->round.count == 0 && !engine->round.around ? end :
@@ -283,8 +271,6 @@ turn(Engine *engine)
 	configure(engine);
 	if (engine->ended != NULL)
 		pp_queue_record(engine->token, engine->ended);
-	if (now >= engine->next_stale)
-		release_stale(engine);
 	if (!engine->stopping)
 		claim(engine);
 	pp_section_leave(engine->worker, &section);

@@ -24,34 +24,38 @@
 
 /*
  * From destination to destination by the index, each with its first message;
- * what waits behind it is not read.
+ * what waits behind it is not read.  What an engine leases is the first at the
+ * time, so the leases of one that died are found there, too: an engine locks
+ * its number while it runs.
  */
 static const char look_sql[] =
-"WITH RECURSIVE waiting (destination, next_attempt_at, notification_id, place) AS ("
-"	(SELECT q.destination, q.next_attempt_at, q.notification_id, 1"
+"WITH RECURSIVE waiting (destination, next_attempt_at, notification_id, lease_token, lease_until, place) AS ("
+"	(SELECT q.destination, q.next_attempt_at, q.notification_id, q.lease_token, q.lease_until, 1"
 "	FROM partner_portal.delivery_queue q"
-"	WHERE q.lease_token IS NULL AND q.destination > $1 AND q.destination <= $2"
+"	WHERE q.destination > $1 AND q.destination <= $2"
 "	ORDER BY q.destination, q.next_attempt_at, q.notification_id LIMIT 1)"
 "	UNION ALL"
-"	SELECT f.destination, f.next_attempt_at, f.notification_id, w.place + 1"
+"	SELECT f.destination, f.next_attempt_at, f.notification_id, f.lease_token, f.lease_until, w.place + 1"
 "	FROM waiting w"
 "	CROSS JOIN LATERAL ("
-"		SELECT q.destination, q.next_attempt_at, q.notification_id"
+"		SELECT q.destination, q.next_attempt_at, q.notification_id, q.lease_token, q.lease_until"
 "		FROM partner_portal.delivery_queue q"
-"		WHERE q.lease_token IS NULL AND q.destination > w.destination AND q.destination <= $2"
+"		WHERE q.destination > w.destination AND q.destination <= $2"
 "		ORDER BY q.destination, q.next_attempt_at, q.notification_id LIMIT 1"
 "	) f"
 "	WHERE w.place < $3"
 ") "
 "SELECT w.destination, w.next_attempt_at, w.notification_id,"
-"	w.next_attempt_at <= now() AND coalesce(NOT t.paused AND (t.hold_until IS NULL OR t.hold_until <= now()), false)"
+"	w.next_attempt_at <= now() AND coalesce(NOT t.paused AND (t.hold_until IS NULL OR t.hold_until <= now()), false),"
+"	w.lease_token <> $4 AND (w.lease_until < now() OR pg_try_advisory_xact_lock(1886413925, w.lease_token))"
 "	FROM waiting w"
 "	LEFT JOIN partner_portal.delivery_destination t ON t.destination = w.destination"
 "	ORDER BY w.destination";
 
 static const char claim_sql[] =
 "WITH chosen AS MATERIALIZED ("
-"	SELECT q.workspace_id, q.notification_id, t.ailing"
+"	SELECT q.place, q.workspace_id, q.notification_id, t.ailing, e.url, e.nonce::text AS nonce, e.key_version, e.secret_version,"
+"		e.previous_secret_until > now() AS old_secret"
 "	FROM unnest($3, $4, $5, $6) AS w (destination, in_flight, next_attempt_at, notification_id)"
 "	CROSS JOIN LATERAL ("
 "		SELECT greatest(0, t.max_in_flight - w.in_flight) AS room, t.failures > 0 AS ailing"
@@ -59,8 +63,9 @@ static const char claim_sql[] =
 "		WHERE t.destination = w.destination AND NOT t.paused"
 "			AND (t.hold_until IS NULL OR t.hold_until <= now())"
 "	) t"
+"	LEFT JOIN partner_portal.webhook_endpoint e ON e.endpoint_id = w.destination"
 "	CROSS JOIN LATERAL ("
-"		SELECT c.workspace_id, c.notification_id FROM partner_portal.delivery_queue c"
+"		SELECT c.ctid AS place, c.workspace_id, c.notification_id FROM partner_portal.delivery_queue c"
 "		WHERE c.destination = w.destination AND c.lease_token IS NULL AND c.next_attempt_at <= now()"
 "			AND (c.next_attempt_at, c.notification_id) >= (w.next_attempt_at, w.notification_id)"
 "		ORDER BY c.next_attempt_at, c.notification_id LIMIT t.room FOR UPDATE SKIP LOCKED"
@@ -71,13 +76,11 @@ static const char claim_sql[] =
 "	SET claims = q.claims + 1, lease_token = $2, lease_until = now() + make_interval(secs => $7)"
 "	FROM chosen c"
 "	JOIN partner_portal.notification n ON n.workspace_id = c.workspace_id AND n.notification_id = c.notification_id"
-"	LEFT JOIN partner_portal.webhook_endpoint e ON e.workspace_id = n.workspace_id AND e.endpoint_id = n.endpoint_id"
-"	WHERE q.workspace_id = c.workspace_id AND q.notification_id = c.notification_id"
+"	WHERE q.ctid = c.place AND q.workspace_id = c.workspace_id AND q.notification_id = c.notification_id"
 "	RETURNING q.workspace_id, q.notification_id, q.destination, q.next_attempt_at, c.ailing,"
 "		n.message_id::text, n.occurred_at,"
 "		n.recipient, n.locale, n.subject, n.text_body, n.html_body, n.unsubscribe_url,"
-"		e.url, e.nonce::text, e.key_version, e.secret_version,"
-"		e.previous_secret_until > now(), n.expires_at <= now()";
+"		c.url, c.nonce, c.key_version, c.secret_version, c.old_secret, n.expires_at <= now()";
 
 static const char delivered_sql[] =
 "WITH done AS ("
@@ -290,19 +293,22 @@ pp_queue_record(int token, PpTransfer *finished)
 
 /*
  * pp_queue_look finds destinations with messages that are due, from where the
- * last look stopped.
+ * last look stopped.  Tells whether there are leases of an engine that is no
+ * more.
  */
-void
-pp_queue_look(PpRound *round)
+bool
+pp_queue_look(PpRound *round, int token)
 {
-	Oid			types[] = {INT8OID, INT8OID, INT4OID};
-	Datum		values[3];
+	Oid			types[] = {INT8OID, INT8OID, INT4OID, INT4OID};
+	Datum		values[4];
 	TupleDesc	desc;
+	bool		stale = false;
 
 	values[0] = Int64GetDatum(round->cursor);
 	values[1] = Int64GetDatum(round->upto);
 	values[2] = Int32GetDatum(PP_LOOK);
-	execute(prepare(&look_plan, look_sql, 3, types), values, NULL);
+	values[3] = Int32GetDatum(token);
+	execute(prepare(&look_plan, look_sql, 4, types), values, NULL);
 	desc = SPI_tuptable->tupdesc;
 	round->count = 0;
 	round->next = 0;
@@ -314,6 +320,8 @@ pp_queue_look(PpRound *round)
 		bool		isnull;
 
 		round->cursor = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
+		if (DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull)) && !isnull)
+			stale = true;
 		if (!DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull)))
 			continue;
 		due->destination = round->cursor;
@@ -327,6 +335,7 @@ pp_queue_look(PpRound *round)
 	}
 	if (round->around)
 		round->cursor = round->least;
+	return stale;
 }
 
 /*
