@@ -14,8 +14,8 @@ never show more active at once than the highest limit, and an observer never saw
 more than the limit in force.  40001 is a retry; so is 40P01 in P3, where a
 transaction has several statements.
 
-About src/usage_counter.c and src/usage_row.c, and what they write through:
-src/row_writer.c and src/our_relation.c.
+About src/usage_counter.c, src/usage_change.c and src/usage_row.c, and what they
+write through: src/row_writer.c and src/our_relation.c.
 
   key_hammer.py [--seconds N] [--clients N] [--seed N]      N seconds for each P3 and P4; the seed is printed
 """

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the partner_portal authors
 
 # readme: every example of README.md and doc/*.md runs on a fresh server and prints what the page says; every link between
-# the pages leads somewhere.
+# the pages leads somewhere; doc/how_it_works.md tells where what is, of every file.
 #
 # README.md runs in order in one psql session per part: to the end of "Getting started", and the rest. The other pages start
 # where "Getting started" ends, each in a copy of that database.
@@ -74,6 +74,13 @@ for my $page ('README.md', 'CHANGELOG.md', (grep { -f } 'CONTRIBUTING.md'), glob
 	is("@dead", '', "links of $page lead somewhere");
 }
 is(join(' ', grep { !$linked{$_} } glob 'doc/*.md'), '', 'every page is linked');
+
+# ---- where what is -------------------------------------------------------------------------------------------------------
+
+my ($places) = slurp_file('doc/how_it_works.md') =~ /^## Where what is\n(.*)\z/ms;
+my @places = map { s/\./\\./gr =~ s/\*/.*/gr } $places =~ /`([a-z_*]+\.(?:c|sql))`/g;
+is(join(' ', grep { my $file = s{.*/}{}r; !grep { $file =~ /\A$_\z/ } @places } glob('src/*.c'), grep { !/--/ } glob 'sql/*.sql'),
+	'', 'doc/how_it_works.md has a place for every file');
 
 # ---- the server ----------------------------------------------------------------------------------------------------------
 
