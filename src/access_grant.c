@@ -329,7 +329,7 @@ pp_product_standing(const PpAccess *access, const PpMembership *acting,
 		const PpGrant *grant = pp_grant_of(access, acting->workspace.workspace_id,
 										   workspace->workspace_id);
 
-		if (grant_covers(grant, product))
+		if (grant != NULL && grant_covers(grant, product))
 			standing |= PP_GRANT_READ | (grant->manage ? PP_GRANT_MANAGE : 0);
 	}
 	return standing;

@@ -252,15 +252,15 @@ load_keys(const FileStamp *stamp)
 const PpKeySet *
 pp_key_set(void)
 {
+	const char *path = pp_jwks_file == NULL ? "" : pp_jwks_file;
 	FileStamp	stamp;
 	bool		same;
 
-	if (pp_jwks_file == NULL || *pp_jwks_file == '\0' ||
-		strlen(pp_jwks_file) >= sizeof(loaded_path))
+	if (*path == '\0' || strlen(path) >= sizeof(loaded_path))
 		memset(&stamp, 0, sizeof(stamp)), stamp.error = ENOENT;
 	else
-		stamp_file(pp_jwks_file, &stamp);
-	same = loaded && strcmp(loaded_path, pp_jwks_file) == 0 &&
+		stamp_file(path, &stamp);
+	same = loaded && strcmp(loaded_path, path) == 0 &&
 		memcmp(&loaded_stamp, &stamp, sizeof(stamp)) == 0;
 	if (same && settled)
 		return &key_set;
@@ -268,7 +268,7 @@ pp_key_set(void)
 	loaded = settled = false;
 	forget_keys();
 	quiet = same;
-	strlcpy(loaded_path, pp_jwks_file, sizeof(loaded_path));
+	strlcpy(loaded_path, path, sizeof(loaded_path));
 	loaded_stamp = stamp;
 	load_keys(&stamp);
 	loaded = true;

@@ -13,6 +13,11 @@ scratch=
 keep=
 postmaster=
 
+# How cppcheck reads the sources, in their directory: without the server's headers, whose macros it need not know.
+cppcheck_options=(--quiet --inline-suppr '--enable=warning,portability' --suppress=missingInclude
+	--suppress=nullPointerRedundantCheck --suppress=internalAstError --suppress=unknownMacro
+	-DPG_VERSION_NUM=150000 -DLIBCURL_VERSION_NUM=0x075800 -DPG_MODULE_MAGIC= '-DPG_FUNCTION_INFO_V1(x)=' '-DStaticAssertDecl(a,b)=' -Isrc)
+
 say() { printf '%s\n' "$*"; }
 note() { printf '%s\n' "-- $*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
