@@ -48,55 +48,65 @@ append_number(StringInfo string, int64 number)
 	appendBinaryStringInfo(string, digits, pg_lltoa(number, digits));
 }
 
-/* JSON that is built as text and as a value at once, so that nothing has to be parsed. */
-typedef struct JsonPair
+/* A JSON object that is built as text and as a value at once, so that nothing has to be parsed. */
+typedef struct Details
 {
 	StringInfoData text;
-	JsonbParseState *state;
-} JsonPair;
+	JsonbPair	pairs[5];
+	int			count;
+} Details;
 
 /*
- * pair_name begins a member.  Members come as jsonb orders them, short names
- * first: the text is that of the value.
+ * number_value returns a number as a JSON value.
  */
-static void
-pair_name(JsonPair *pair, const char *name)
-{
-	JsonbValue	value = {.type = jbvString};
-
-	value.val.string.val = unconstify(char *, name);
-	value.val.string.len = strlen(name);
-	(void) pushJsonbValue(&pair->state, WJB_KEY, &value);
-	appendStringInfoString(&pair->text, pair->text.len == 0 ? "{\"" : ", \"");
-	appendStringInfoString(&pair->text, name);
-	appendStringInfoString(&pair->text, "\": ");
-}
-
-/*
- * pair_number adds a number, as a member's value or an array's element.
- */
-static void
-pair_number(JsonPair *pair, int64 number, JsonbIteratorToken token)
+static JsonbValue
+number_value(int64 number)
 {
 	JsonbValue	value = {.type = jbvNumeric};
 
 	value.val.numeric = int64_to_numeric(number);
-	(void) pushJsonbValue(&pair->state, token, &value);
-	append_number(&pair->text, number);
+	return value;
 }
 
 /*
- * pair_string adds a string, as a member's value.
+ * string_value returns a string as a JSON value.
  */
-static void
-pair_string(JsonPair *pair, const char *string)
+static JsonbValue
+string_value(const char *string)
 {
 	JsonbValue	value = {.type = jbvString};
 
 	value.val.string.val = unconstify(char *, string);
 	value.val.string.len = strlen(string);
-	(void) pushJsonbValue(&pair->state, WJB_VALUE, &value);
-	escape_json(&pair->text, string);
+	return value;
+}
+
+/*
+ * add_member adds a member, whose text is for the caller to add.  Members come
+ * as jsonb orders them, short names first: the text is that of the value.
+ */
+static void
+add_member(Details *details, const char *name, JsonbValue value)
+{
+	JsonbPair  *pair = &details->pairs[details->count];
+
+	Assert(details->count < lengthof(details->pairs));
+	pair->key = string_value(name);
+	pair->value = value;
+	pair->order = details->count++;
+	appendStringInfoString(&details->text, details->count == 1 ? "{\"" : ", \"");
+	appendStringInfoString(&details->text, name);
+	appendStringInfoString(&details->text, "\": ");
+}
+
+/*
+ * add_count adds a member that is a number.
+ */
+static void
+add_count(Details *details, const char *name, int number)
+{
+	add_member(details, name, number_value(number));
+	append_number(&details->text, number);
 }
 
 /*
@@ -105,33 +115,35 @@ pair_string(JsonPair *pair, const char *string)
 static void
 key_details(PpLogLine *line, const PpKeyNote *note, const char *reason)
 {
-	JsonPair	pair = {.state = NULL};
+	Details		details = {.count = 0};
+	JsonbValue	ids[PP_NOTED_KEYS];
+	JsonbValue	array = {.type = jbvArray};
+	JsonbValue	object = {.type = jbvObject};
 
-	initStringInfo(&pair.text);
-	(void) pushJsonbValue(&pair.state, WJB_BEGIN_OBJECT, NULL);
-	pair_name(&pair, "keys");
-	pair_number(&pair, note->count, WJB_VALUE);
+	initStringInfo(&details.text);
+	add_count(&details, "keys", note->count);
 	if (reason != NULL)
 	{
-		pair_name(&pair, "reason");
-		pair_string(&pair, reason);
+		add_member(&details, "reason", string_value(reason));
+		escape_json(&details.text, reason);
 	}
-	pair_name(&pair, "key_ids");
-	(void) pushJsonbValue(&pair.state, WJB_BEGIN_ARRAY, NULL);
-	for (int i = 0; i < Min(note->count, PP_NOTED_KEYS); i++)
+	array.val.array.nElems = Min(note->count, PP_NOTED_KEYS);
+	array.val.array.elems = ids;
+	add_member(&details, "key_ids", array);
+	for (int i = 0; i < array.val.array.nElems; i++)
 	{
-		appendStringInfoString(&pair.text, i == 0 ? "[" : ", ");
-		pair_number(&pair, note->ids[i], WJB_ELEM);
+		ids[i] = number_value(note->ids[i]);
+		appendStringInfoString(&details.text, i == 0 ? "[" : ", ");
+		append_number(&details.text, note->ids[i]);
 	}
-	(void) pushJsonbValue(&pair.state, WJB_END_ARRAY, NULL);
-	appendStringInfoChar(&pair.text, ']');
-	pair_name(&pair, "smartphone");
-	pair_number(&pair, note->kinds[PP_SMARTPHONE], WJB_VALUE);
-	pair_name(&pair, "contactless_card");
-	pair_number(&pair, note->kinds[PP_CONTACTLESS_CARD], WJB_VALUE);
-	appendStringInfoChar(&pair.text, '}');
-	line->details = pair.text.data;
-	line->details_value = JsonbValueToJsonb(pushJsonbValue(&pair.state, WJB_END_OBJECT, NULL));
+	appendStringInfoChar(&details.text, ']');
+	add_count(&details, "smartphone", note->kinds[PP_SMARTPHONE]);
+	add_count(&details, "contactless_card", note->kinds[PP_CONTACTLESS_CARD]);
+	appendStringInfoChar(&details.text, '}');
+	object.val.object.nPairs = details.count;
+	object.val.object.pairs = details.pairs;
+	line->details = details.text.data;
+	line->details_value = JsonbValueToJsonb(&object);
 }
 
 /*

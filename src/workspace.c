@@ -80,11 +80,12 @@ typedef struct LockedWorkspace
 /*
  * The workspaces that were locked by locked_by, the current (sub)transaction;
  * any other begins anew, since a lock goes with the subtransaction it was taken
- * in.
+ * in.  Most lock one, which needs no table.
  */
-static MemoryContext locked_context = NULL;
-static HTAB *locked_workspaces = NULL;
 static TransactionId locked_by = InvalidTransactionId;
+static LockedWorkspace last_locked;
+static MemoryContext locked_context = NULL;
+static HTAB *locked_workspaces = NULL;	/* all of them, if there are several */
 
 /*
  * find_workspace leaves in the slot the version of a workspace that a new
@@ -147,6 +148,36 @@ lock_workspace(int64 workspace_id)
 }
 
 /*
+ * begin_table makes an empty table of locked workspaces.
+ */
+static void
+begin_table(void)
+{
+	HASHCTL		control = {0};
+
+	if (locked_context == NULL)
+		locked_context = AllocSetContextCreate(TopMemoryContext, "partner_portal locked workspaces",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(locked_context);
+	control.keysize = sizeof(int64);
+	control.entrysize = sizeof(LockedWorkspace);
+	control.hcxt = locked_context;
+	locked_workspaces = hash_create("partner_portal locked workspaces", 64, &control,
+									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/*
+ * remember_last puts the workspace that was locked last into the table.
+ */
+static void
+remember_last(void)
+{
+	LockedWorkspace *locked = hash_search(locked_workspaces, &last_locked.workspace_id, HASH_ENTER, NULL);
+
+	*locked = last_locked;
+}
+
+/*
  * pp_partner_key_to_stay returns the partner_key of a workspace that rows are
  * added to, 0 for none and for an absent one, and makes sure that it stays the
  * same until the end of the transaction.  Without the lock a transfer in
@@ -157,34 +188,39 @@ lock_workspace(int64 workspace_id)
 int64
 pp_partner_key_to_stay(int64 workspace_id)
 {
-	LockedWorkspace *locked;
-	int64		partner_key;
-	bool		found = false;
+	TransactionId self = GetCurrentTransactionId();
 
-	if (locked_by != GetCurrentTransactionId())
+	if (locked_by == self)
 	{
-		HASHCTL		control = {0};
+		LockedWorkspace *locked;
 
-		if (locked_context == NULL)
-			locked_context = AllocSetContextCreate(TopMemoryContext, "partner_portal locked workspaces",
-												   ALLOCSET_DEFAULT_SIZES);
+		if (last_locked.workspace_id == workspace_id)
+			return last_locked.partner_key;
 		locked_by = InvalidTransactionId;
-		MemoryContextReset(locked_context);
-		control.keysize = sizeof(int64);
-		control.entrysize = sizeof(LockedWorkspace);
-		control.hcxt = locked_context;
-		locked_workspaces = hash_create("partner_portal locked workspaces", 64, &control,
-										HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		locked_by = GetCurrentTransactionId();
+		if (locked_workspaces == NULL)
+		{
+			begin_table();
+			remember_last();
+		}
+		locked = hash_search(locked_workspaces, &workspace_id, HASH_FIND, NULL);
+		if (locked != NULL)
+		{
+			last_locked = *locked;
+			locked_by = self;
+			return last_locked.partner_key;
+		}
 	}
-	locked = hash_search(locked_workspaces, &workspace_id, HASH_FIND, NULL);
-	if (locked != NULL)
-		return locked->partner_key;
-
-	partner_key = lock_workspace(workspace_id);
-	locked = hash_search(locked_workspaces, &workspace_id, HASH_ENTER, &found);
-	locked->partner_key = partner_key;
-	return partner_key;
+	else
+	{
+		locked_by = InvalidTransactionId;
+		locked_workspaces = NULL;
+	}
+	last_locked.partner_key = lock_workspace(workspace_id);
+	last_locked.workspace_id = workspace_id;
+	if (locked_workspaces != NULL)
+		remember_last();
+	locked_by = self;
+	return last_locked.partner_key;
 }
 
 /*
