@@ -344,6 +344,9 @@ collect(PpNetwork *network, Pool *pool)
 			curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer) != CURLE_OK || transfer == NULL)
 			continue;
 		judge(network, transfer, result);
+		/* What a mail has left of its connection is no good, and libcurl may keep it (8.23 does). */
+		if (transfer->mail && result != CURLE_OK)
+			pool->kind = POOL_RETIRED;
 		curl_multi_remove_handle(pool->multi, easy);
 		let_go(network, transfer);
 		unlink_flying(network, transfer);
