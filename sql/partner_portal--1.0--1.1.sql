@@ -779,6 +779,8 @@ CREATE OR REPLACE FUNCTION partner_portal.verify_invoices(in_workspace bigint) R
 		WHERE verify_invoices.in_workspace IS NULL OR s.issuer_key = verify_invoices.in_workspace
 		GROUP BY s.issuer_key, s.document, s.year, s.first_number, s.last_number
 		HAVING count(i.number) <> s.last_number - s.first_number + 1 OR coalesce(max(i.number), s.first_number - 1) <> s.last_number;
+	END;
+
 CREATE OR REPLACE FUNCTION partner_portal.verify_keys(in_workspace bigint) RETURNS TABLE (workspace_id bigint, check_name text, problem text)
 	LANGUAGE sql STABLE
 	BEGIN ATOMIC
