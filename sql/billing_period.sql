@@ -68,6 +68,16 @@ CREATE TABLE partner_portal.usage_period (
 CREATE INDEX usage_period_partner_key_idx ON partner_portal.usage_period (partner_key);
 COMMENT ON TABLE partner_portal.usage_period IS
 'Measures of a billing period, per kind and in total: of a closed one for good, of the running one as of known_at.';
+COMMENT ON COLUMN partner_portal.usage_period.kind IS 'Kind of key; NULL is all keys together.';
+COMMENT ON COLUMN partner_portal.usage_period.distinct_keys IS 'Different keys that were active at any time in the period: the default measure of bills.';
+COMMENT ON COLUMN partner_portal.usage_period.peak_keys IS 'Most keys active at one instant; where one ends as another starts, the end comes first.';
+COMMENT ON COLUMN partner_portal.usage_period.peak_at IS 'The first such instant; NULL when no key was active.';
+COMMENT ON COLUMN partner_portal.usage_period.end_keys IS 'Keys active just before the end of the period.';
+COMMENT ON COLUMN partner_portal.usage_period.start_keys IS 'Keys active at its start.';
+COMMENT ON COLUMN partner_portal.usage_period.key_days IS 'Sum over the keys of the local dates on which each was active, divided by the local dates of the whole period.';
+COMMENT ON COLUMN partner_portal.usage_period.key_seconds IS 'Sum over the keys of the seconds that each was active in the period.';
+COMMENT ON COLUMN partner_portal.usage_period.users IS 'Different holders of keys that were active in the period.';
+COMMENT ON COLUMN partner_portal.usage_period.known_at IS 'Facts recorded by this instant are in the measures.';
 
 ALTER TABLE partner_portal.billing_period ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE partner_portal.usage_period ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

@@ -57,6 +57,18 @@ COMMENT ON FUNCTION partner_portal.highest_partner_key() IS 'Upper end of the ra
 
 -- workspace.sql
 
+COMMENT ON COLUMN partner_portal.workspace.slug IS 'Short name in addresses, a DNS label; unique on the platform, also among deleted workspaces.';
+COMMENT ON COLUMN partner_portal.workspace.deleted_at IS 'When delete_workspace() ended it; NULL while it lives.';
+COMMENT ON COLUMN partner_portal.workspace.suspended_at IS 'Since when suspend_workspace() keeps its keys off; NULL is not suspended.';
+COMMENT ON COLUMN partner_portal.workspace.sso_enabled IS 'Whether its people sign in by single sign-on: kept for the application, the extension makes nothing of it.';
+COMMENT ON COLUMN partner_portal.workspace.notify_new_keys IS 'Whether its owners and administrators get a daily mail with the keys added that local day, if there are any.';
+COMMENT ON COLUMN partner_portal.workspace.notify_billing IS 'Whether its owners get the billing report by mail when a document that it pays or sees becomes final.';
+COMMENT ON COLUMN partner_portal.workspace.time_zone IS 'Zone of its billing periods and local dates, by its IANA name; a change begins at the end of the current period.';
+COMMENT ON COLUMN partner_portal.workspace.billing_step IS 'Length of a billing period: month, quarter, half_year or year; a change begins at the end of the current period.';
+COMMENT ON COLUMN partner_portal.workspace.billing_from IS 'Billing periods that end by this instant are measured, never invoiced; the one it lies in is invoiced as a whole.';
+COMMENT ON COLUMN partner_portal.workspace.auto_finalize IS 'Whether a billing run finalizes drafts when their grace is over; else they wait for finalize_invoice().';
+COMMENT ON COLUMN partner_portal.workspace.invoice_visibility IS 'Who sees documents of periods that start from now on, beside the issuer: payer, or both payer and workspace.';
+
 -- member.sql
 
 -- product.sql
@@ -325,6 +337,17 @@ DROP INDEX partner_portal.key_history_active_until;
 
 -- billing_period.sql
 
+COMMENT ON COLUMN partner_portal.usage_period.kind IS 'Kind of key; NULL is all keys together.';
+COMMENT ON COLUMN partner_portal.usage_period.distinct_keys IS 'Different keys that were active at any time in the period: the default measure of bills.';
+COMMENT ON COLUMN partner_portal.usage_period.peak_keys IS 'Most keys active at one instant; where one ends as another starts, the end comes first.';
+COMMENT ON COLUMN partner_portal.usage_period.peak_at IS 'The first such instant; NULL when no key was active.';
+COMMENT ON COLUMN partner_portal.usage_period.end_keys IS 'Keys active just before the end of the period.';
+COMMENT ON COLUMN partner_portal.usage_period.start_keys IS 'Keys active at its start.';
+COMMENT ON COLUMN partner_portal.usage_period.key_days IS 'Sum over the keys of the local dates on which each was active, divided by the local dates of the whole period.';
+COMMENT ON COLUMN partner_portal.usage_period.key_seconds IS 'Sum over the keys of the seconds that each was active in the period.';
+COMMENT ON COLUMN partner_portal.usage_period.users IS 'Different holders of keys that were active in the period.';
+COMMENT ON COLUMN partner_portal.usage_period.known_at IS 'Facts recorded by this instant are in the measures.';
+
 -- key_limit.sql
 
 -- usage.sql
@@ -336,6 +359,10 @@ DROP INDEX partner_portal.key_history_active_until;
 -- restoring.sql
 
 -- price_plan.sql
+
+COMMENT ON COLUMN partner_portal.plan_component.kind IS 'Kind of key that it prices; NULL all keys together.';
+COMMENT ON COLUMN partner_portal.plan_component.model IS 'flat: unit_price for the period. per_unit: unit_price each. graduated: each unit by the band it lies in. volume: all units by the band of the last. package: unit_price for each package begun.';
+COMMENT ON COLUMN partner_portal.plan_component.package_size IS 'Units in a package; NULL but for the model package.';
 
 -- invoice.sql
 

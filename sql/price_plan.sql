@@ -81,6 +81,9 @@ COMMENT ON COLUMN partner_portal.plan_component.unit_price IS 'Major units of th
 COMMENT ON COLUMN partner_portal.plan_component.tiers IS '[{"up_to":5,"unit_price":5.00,"flat":0}, ..., {"up_to":null, ...}]: bands (previous up_to, up_to], the last open; major units.';
 COMMENT ON COLUMN partner_portal.plan_component.minimum_minor IS 'The line is at least this, in minor units.';
 COMMENT ON COLUMN partner_portal.plan_component.free_units IS 'Units of the quantity that are free of charge, before any band is chosen.';
+COMMENT ON COLUMN partner_portal.plan_component.kind IS 'Kind of key that it prices; NULL all keys together.';
+COMMENT ON COLUMN partner_portal.plan_component.model IS 'flat: unit_price for the period. per_unit: unit_price each. graduated: each unit by the band it lies in. volume: all units by the band of the last. package: unit_price for each package begun.';
+COMMENT ON COLUMN partner_portal.plan_component.package_size IS 'Units in a package; NULL but for the model package.';
 
 ALTER TABLE partner_portal.currency ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE partner_portal.price_plan ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

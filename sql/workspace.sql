@@ -64,7 +64,17 @@ COMMENT ON COLUMN partner_portal.workspace.key_limit IS 'Most keys that may be a
 COMMENT ON COLUMN partner_portal.workspace.limit_mode IS 'hard refuses what exceeds the limit (PP001); soft lets it pass and raises the alert.';
 COMMENT ON COLUMN partner_portal.workspace.anchor_date IS 'Local date that billing periods are counted from, stored as given; days 29 to 31 clamp to a month''s last day.';
 COMMENT ON COLUMN partner_portal.workspace.purged_at IS 'When purge_workspace() erased what it said about people; it can''t be restored any more.';
-COMMENT ON COLUMN partner_portal.workspace.billing_from IS 'Periods before this instant are measured, never invoiced.';
+COMMENT ON COLUMN partner_portal.workspace.billing_from IS 'Billing periods that end by this instant are measured, never invoiced; the one it lies in is invoiced as a whole.';
+COMMENT ON COLUMN partner_portal.workspace.slug IS 'Short name in addresses, a DNS label; unique on the platform, also among deleted workspaces.';
+COMMENT ON COLUMN partner_portal.workspace.deleted_at IS 'When delete_workspace() ended it; NULL while it lives.';
+COMMENT ON COLUMN partner_portal.workspace.suspended_at IS 'Since when suspend_workspace() keeps its keys off; NULL is not suspended.';
+COMMENT ON COLUMN partner_portal.workspace.sso_enabled IS 'Whether its people sign in by single sign-on: kept for the application, the extension makes nothing of it.';
+COMMENT ON COLUMN partner_portal.workspace.notify_new_keys IS 'Whether its owners and administrators get a daily mail with the keys added that local day, if there are any.';
+COMMENT ON COLUMN partner_portal.workspace.notify_billing IS 'Whether its owners get the billing report by mail when a document that it pays or sees becomes final.';
+COMMENT ON COLUMN partner_portal.workspace.time_zone IS 'Zone of its billing periods and local dates, by its IANA name; a change begins at the end of the current period.';
+COMMENT ON COLUMN partner_portal.workspace.billing_step IS 'Length of a billing period: month, quarter, half_year or year; a change begins at the end of the current period.';
+COMMENT ON COLUMN partner_portal.workspace.auto_finalize IS 'Whether a billing run finalizes drafts when their grace is over; else they wait for finalize_invoice().';
+COMMENT ON COLUMN partner_portal.workspace.invoice_visibility IS 'Who sees documents of periods that start from now on, beside the issuer: payer, or both payer and workspace.';
 
 -- Which columns of its own or its customer's row one may change.
 CREATE FUNCTION partner_portal.guard_workspace() RETURNS trigger
