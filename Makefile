@@ -27,6 +27,7 @@ OBJS = \
 	src/isolation.o \
 	src/explain_access.o \
 	src/restoring.o \
+	src/own_lock.o \
 	src/drop_guard.o \
 	src/enroll.o \
 	src/billing_period.o \

@@ -138,6 +138,12 @@ COMMENT ON FUNCTION partner_portal.record_failure(bigint, bigint, integer, text,
 'Records an attempt that failed, if the engine still holds its lease: again by the schedule, dead, refused or cancelled.';
 REVOKE ALL ON FUNCTION partner_portal.record_failure(bigint, bigint, integer, text, integer, text, integer) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.engine_is_gone(token integer) RETURNS boolean
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'partner_portal_engine_is_gone';
+COMMENT ON FUNCTION partner_portal.engine_is_gone(integer) IS
+'Whether no engine runs that is known by this number, and none may to the end of the transaction: it locks the number, as an engine does while it runs, with a lock that pg_advisory_lock() cannot take. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.engine_is_gone(integer) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.release_stale_deliveries(own_token integer) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = on AS $$
 DECLARE
@@ -149,7 +155,7 @@ BEGIN
 		SELECT DISTINCT q.lease_token FROM partner_portal.delivery_queue q
 		WHERE q.lease_token IS NOT NULL AND q.lease_token <> own_token
 	LOOP
-		IF pg_try_advisory_xact_lock(1886413925, token) THEN
+		IF partner_portal.engine_is_gone(token) THEN
 			FOR lost IN
 				SELECT q.workspace_id, q.notification_id, q.claims, n.partner_key FROM partner_portal.delivery_queue q
 				JOIN partner_portal.notification n ON n.workspace_id = q.workspace_id AND n.notification_id = q.notification_id

@@ -305,6 +305,15 @@ BEGIN
 			UNION ALL SELECT 'objects in schema partner_portal' WHERE has_schema_privilege(p.oid, 'partner_portal', 'CREATE')) x
 		WHERE NOT p.operator AND NOT (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid)
 		UNION ALL
+		-- PostgreSQL tells sessions apart by role, and tenants share one
+		SELECT 'role "' || p.rolname || '"', x.what
+		FROM pool p, LATERAL (SELECT 'may end sessions that use the same role: REVOKE EXECUTE ON FUNCTION pg_cancel_backend(integer), pg_terminate_backend(integer, bigint) FROM PUBLIC' AS what
+				WHERE has_function_privilege(p.oid, 'pg_catalog.pg_cancel_backend(integer)', 'EXECUTE') OR has_function_privilege(p.oid, 'pg_catalog.pg_terminate_backend(integer, bigint)', 'EXECUTE')
+			UNION ALL SELECT 'may make large objects, which every session of the role reads: REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC'
+				WHERE has_function_privilege(p.oid, 'pg_catalog.lo_creat(integer)', 'EXECUTE') OR has_function_privilege(p.oid, 'pg_catalog.lo_create(oid)', 'EXECUTE')
+					OR has_function_privilege(p.oid, 'pg_catalog.lo_from_bytea(oid, bytea)', 'EXECUTE')) x
+		WHERE NOT p.operator AND NOT (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid)
+		UNION ALL
 		SELECT 'role "' || p.rolname || '"', 'may set ' || s.name
 		FROM pool p, unnest(ARRAY['session_replication_role', 'partner_portal.restoring', 'partner_portal.allow_drop']) s (name)
 		WHERE NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = p.oid) AND has_parameter_privilege(p.oid, s.name, 'SET')
@@ -344,7 +353,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.check_isolation() IS
-'Names every hole found in the isolation of our tables, of those isolate() is used on, and of the enrolled roles: row level security off or not forced, policies missing or added, indexes missing, roles that own tables, bypass row security, may become somebody who does, or may make temporary tables; views and materialized views that read with other rights, SECURITY DEFINER functions that do, privileges too many, tables that refer to workspaces and are not isolated. No row is no hole. Operator only (42501).';
+'Names every hole found in the isolation of our tables, of those isolate() is used on, and of the enrolled roles: row level security off or not forced, policies missing or added, indexes missing, roles that own tables, bypass row security, may become somebody who does, or may make temporary tables or large objects, or end sessions of their own role; views and materialized views that read with other rights, SECURITY DEFINER functions that do, privileges too many, tables that refer to workspaces and are not isolated. No row is no hole. Operator only (42501).';
 REVOKE ALL ON FUNCTION partner_portal.check_isolation() FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

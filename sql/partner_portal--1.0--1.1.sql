@@ -213,8 +213,6 @@ COMMENT ON FUNCTION partner_portal.create_webhook_endpoint(bigint, text, text[])
 
 -- delivery.sql
 
-ALTER FUNCTION partner_portal.release_stale_deliveries(integer) SET enable_seqscan = on;
-
 CREATE OR REPLACE FUNCTION partner_portal.record_failure(workspace_id bigint, notification_id bigint, token integer, outcome text,
 	code integer, error text, retry_after integer) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -327,6 +325,46 @@ REVOKE ALL ON FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz,
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'EXECUTE', 'FUNCTION partner_portal.replay_webhook_events(bigint, timestamptz, timestamptz, boolean)');
+
+CREATE FUNCTION partner_portal.engine_is_gone(token integer) RETURNS boolean
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'partner_portal_engine_is_gone';
+COMMENT ON FUNCTION partner_portal.engine_is_gone(integer) IS
+'Whether no engine runs that is known by this number, and none may to the end of the transaction: it locks the number, as an engine does while it runs, with a lock that pg_advisory_lock() cannot take. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.engine_is_gone(integer) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.release_stale_deliveries(own_token integer) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = on AS $$
+DECLARE
+	token integer;
+	lost record;
+BEGIN
+	-- An engine locks its number while it runs: where the lock can be had, nobody holds the lease any more.
+	FOR token IN
+		SELECT DISTINCT q.lease_token FROM partner_portal.delivery_queue q
+		WHERE q.lease_token IS NOT NULL AND q.lease_token <> own_token
+	LOOP
+		IF partner_portal.engine_is_gone(token) THEN
+			FOR lost IN
+				SELECT q.workspace_id, q.notification_id, q.claims, n.partner_key FROM partner_portal.delivery_queue q
+				JOIN partner_portal.notification n ON n.workspace_id = q.workspace_id AND n.notification_id = q.notification_id
+				WHERE q.lease_token = token FOR UPDATE OF q SKIP LOCKED
+			LOOP
+				INSERT INTO partner_portal.delivery_attempt (workspace_id, notification_id, partner_key, outcome, error)
+				VALUES (lost.workspace_id, lost.notification_id, lost.partner_key, 'lost', 'the engine died before it could record the result');
+				IF lost.claims >= 3 THEN
+					PERFORM partner_portal.finish_notification(lost.workspace_id, lost.notification_id, 'dead', 0,
+						'claimed three times and never recorded');
+				ELSE
+					UPDATE partner_portal.delivery_queue q SET lease_token = NULL, lease_until = NULL
+					WHERE q.workspace_id = lost.workspace_id AND q.notification_id = lost.notification_id;
+				END IF;
+			END LOOP;
+		END IF;
+	END LOOP;
+	UPDATE partner_portal.delivery_queue q SET lease_token = NULL, lease_until = NULL
+	WHERE q.lease_token IS NOT NULL AND q.lease_until < clock_timestamp() AND q.lease_token <> own_token;
+END
+$$;
 
 -- security_key.sql
 
@@ -723,6 +761,15 @@ BEGIN
 			UNION ALL SELECT 'objects in schema partner_portal' WHERE has_schema_privilege(p.oid, 'partner_portal', 'CREATE')) x
 		WHERE NOT p.operator AND NOT (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid)
 		UNION ALL
+		-- PostgreSQL tells sessions apart by role, and tenants share one
+		SELECT 'role "' || p.rolname || '"', x.what
+		FROM pool p, LATERAL (SELECT 'may end sessions that use the same role: REVOKE EXECUTE ON FUNCTION pg_cancel_backend(integer), pg_terminate_backend(integer, bigint) FROM PUBLIC' AS what
+				WHERE has_function_privilege(p.oid, 'pg_catalog.pg_cancel_backend(integer)', 'EXECUTE') OR has_function_privilege(p.oid, 'pg_catalog.pg_terminate_backend(integer, bigint)', 'EXECUTE')
+			UNION ALL SELECT 'may make large objects, which every session of the role reads: REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC'
+				WHERE has_function_privilege(p.oid, 'pg_catalog.lo_creat(integer)', 'EXECUTE') OR has_function_privilege(p.oid, 'pg_catalog.lo_create(oid)', 'EXECUTE')
+					OR has_function_privilege(p.oid, 'pg_catalog.lo_from_bytea(oid, bytea)', 'EXECUTE')) x
+		WHERE NOT p.operator AND NOT (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid)
+		UNION ALL
 		SELECT 'role "' || p.rolname || '"', 'may set ' || s.name
 		FROM pool p, unnest(ARRAY['session_replication_role', 'partner_portal.restoring', 'partner_portal.allow_drop']) s (name)
 		WHERE NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = p.oid) AND has_parameter_privilege(p.oid, s.name, 'SET')
@@ -761,6 +808,8 @@ BEGIN
 	SELECT DISTINCT f.object COLLATE "C", f.problem COLLATE "C" FROM finding f ORDER BY 1, 2;
 END
 $$;
+COMMENT ON FUNCTION partner_portal.check_isolation() IS
+'Names every hole found in the isolation of our tables, of those isolate() is used on, and of the enrolled roles: row level security off or not forced, policies missing or added, indexes missing, roles that own tables, bypass row security, may become somebody who does, or may make temporary tables or large objects, or end sessions of their own role; views and materialized views that read with other rights, SECURITY DEFINER functions that do, privileges too many, tables that refer to workspaces and are not isolated. No row is no hole. Operator only (42501).';
 COMMENT ON FUNCTION partner_portal.highest_workspace(text) IS 'Greatest of visible_workspaces(); see lowest_workspace(). For policies.';
 
 -- portal_page.sql

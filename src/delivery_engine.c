@@ -28,7 +28,6 @@
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -36,7 +35,6 @@
 #include "delivery.h"
 #include "partner_portal.h"
 
-#define LOCK_CLASS		0x70706465	/* of engines, among advisory locks */
 #define NAP_MS			1000	/* between looks at the queue */
 #define BATCH_MS		10		/* results wait so long for company */
 #define BATCH			(PP_SLOTS / 2)
@@ -71,15 +69,6 @@ typedef struct Engine
 } Engine;
 
 PG_FUNCTION_INFO_V1(partner_portal_deliver_notifications);
-
-/*
- * lock_tag makes the tag of an engine's advisory lock.
- */
-static void
-lock_tag(LOCKTAG *tag, int token)
-{
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, LOCK_CLASS, (uint32) token, 2);
-}
 
 /*
  * free_list frees transfers that are not under way.
@@ -120,7 +109,6 @@ static bool
 start(Engine *engine)
 {
 	PpSection	section;
-	LOCKTAG		tag;
 	char	   *problem;
 
 	if (!pp_section_enter(engine->worker, &section))
@@ -133,8 +121,7 @@ start(Engine *engine)
 				 errdetail("%s", problem),
 				 errhint("If it is to send from now on, call partner_portal.adopt_deliveries().")));
 	engine->token = pp_queue_token();
-	lock_tag(&tag, engine->token);
-	(void) LockAcquire(&tag, ExclusiveLock, true, true);
+	(void) pp_try_own_lock(PP_LOCK_ENGINE, (uint32) engine->token, true);
 	pp_section_leave(engine->worker, &section);
 	return true;
 }
@@ -492,12 +479,7 @@ pp_engine_run(bool worker, PpChannel channel, int64 *max_rows)
 		free_list(&engine->ended);
 		free_list(&engine->claimed);
 		if (engine->token != 0)
-		{
-			LOCKTAG		tag;
-
-			lock_tag(&tag, engine->token);
-			(void) LockRelease(&tag, ExclusiveLock, true);
-		}
+			pp_release_own_lock(PP_LOCK_ENGINE, (uint32) engine->token);
 		explicit_bzero(engine, sizeof(Engine));
 		pfree(engine);
 	}

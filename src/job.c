@@ -95,10 +95,11 @@ run_step(const char *step, TimestampTz at, MemoryContext context)
 	MemoryContext before = CurrentMemoryContext;
 	volatile int64 done = 0;
 	char	   *volatile problem = NULL;
+	int64		position;
 
-	if (one_value("SELECT pg_try_advisory_xact_lock(1886413926, s.position)::integer::bigint"
-				  " FROM partner_portal.job_step s WHERE s.step = $1 AND $2 IS NOT NULL AND $3 IS NULL",
-				  step, at, NULL) != 1)
+	position = one_value("SELECT s.position::bigint FROM partner_portal.job_step s WHERE s.step = $1 AND $2 IS NOT NULL AND $3 IS NULL",
+						 step, at, NULL);
+	if (position < 0 || !pp_try_own_lock(PP_LOCK_STEP, (uint32) position, false))
 		return 0;
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();

@@ -252,6 +252,16 @@ extern void pp_check_controls(const char *what, text *value, bool may_break);
 /* in workspace.c: keeping a workspace with its partner */
 extern int64 pp_partner_key_to_stay(int64 workspace_id);
 
+/* in own_lock.c: advisory locks that SQL cannot take */
+typedef enum PpLockClass
+{
+	PP_LOCK_ENGINE = 0x70706465,	/* an engine of delivery, by its number */
+	PP_LOCK_STEP = 0x70706466	/* a step of tick(), by its position */
+} PpLockClass;
+
+extern bool pp_try_own_lock(PpLockClass class, uint32 number, bool session);
+extern void pp_release_own_lock(PpLockClass class, uint32 number);
+
 /* in restoring.c: whether this session loads a dump */
 extern bool pp_restoring(void);
 

@@ -15,9 +15,10 @@ SELECT (partner_portal.create_portal(1, 'Portal', 'portal-1', '#123456', 'https:
 INSERT INTO partner_portal.account (email) VALUES ('u8@example.com'), ('u9@example.com');
 INSERT INTO partner_portal.portal_account (workspace_id, portal_id, account_id, role, attributes) VALUES
 	(1, 1, 8, 'viewer', '{"tenant": "a", "levels": [1, 2], "vip": true, "since": "2024-02-29"}'), (1, 1, 9, 'viewer', '{"levels": [7.5, 3], "since": "2024-02-31"}');
--- no hole to begin with, but the one that every new database has
+-- no hole to begin with, but those that every new database has
 SELECT * FROM partner_portal.check_isolation();
 SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()) \gexec
+REVOKE EXECUTE ON FUNCTION pg_cancel_backend(integer), pg_terminate_backend(integer, bigint), lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC;
 SELECT * FROM partner_portal.check_isolation();
 SELECT run_as(n, :app, 'SELECT partner_portal.check_isolation()') FROM unnest(ARRAY[NULL, 1]) AS n;
 SELECT run_as(NULL, :ops, 'SELECT count(*) FROM partner_portal.check_isolation()');
@@ -166,6 +167,9 @@ SELECT hole(format('GRANT %s TO regress_app%s', :'other', :'unset'), format('REV
 SELECT hole(format('GRANT regress_isolation_bypass TO regress_app%s', :'admin'), 'REVOKE regress_isolation_bypass FROM regress_app');
 SELECT replace(h, :'latest', 'the latest privilege') FROM hole(format('GRANT %s ON sale TO regress_app', :'latest'), format('REVOKE %s ON sale FROM regress_app', :'latest')) AS h;
 SELECT hole(format('GRANT TEMPORARY ON DATABASE %I TO regress_app', current_database()), format('REVOKE TEMPORARY ON DATABASE %I FROM regress_app', current_database()));
+SELECT hole('GRANT EXECUTE ON FUNCTION pg_cancel_backend(integer) TO regress_app', 'REVOKE EXECUTE ON FUNCTION pg_cancel_backend(integer) FROM regress_app');
+SELECT hole('GRANT EXECUTE ON FUNCTION pg_terminate_backend(integer, bigint) TO regress_trusted', 'REVOKE EXECUTE ON FUNCTION pg_terminate_backend(integer, bigint) FROM regress_trusted');
+SELECT hole('GRANT EXECUTE ON FUNCTION lo_create(oid) TO regress_app', 'REVOKE EXECUTE ON FUNCTION lo_create(oid) FROM regress_app');
 SELECT hole('GRANT CREATE ON SCHEMA partner_portal TO regress_trusted', 'REVOKE CREATE ON SCHEMA partner_portal FROM regress_trusted');
 SELECT hole('GRANT SET ON PARAMETER session_replication_role TO regress_app', 'REVOKE SET ON PARAMETER session_replication_role FROM regress_app');
 SELECT hole('GRANT EXECUTE ON FUNCTION partner_portal.login_as(bigint) TO regress_app', 'REVOKE EXECUTE ON FUNCTION partner_portal.login_as(bigint) FROM regress_app');
