@@ -29,7 +29,7 @@ SELECT pg_catalog.pg_extension_config_dump('partner_portal.activity_import', '')
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.activity_import_import_id_seq', '');
 
 CREATE FUNCTION partner_portal.import_key_activity(workspace_id bigint, key_id bigint, active tstzrange, reason text) RETURNS void
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	imported partner_portal.security_key;
 	recorded timestamptz;

@@ -369,7 +369,7 @@ REVOKE ALL ON FUNCTION partner_portal.activity_log(bigint, text, text, text, tim
 
 CREATE FUNCTION partner_portal.activity_log_csv(workspace_id bigint, account_email text DEFAULT NULL, action text DEFAULT NULL, description text DEFAULT NULL,
 		since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, before_id bigint DEFAULT NULL, max_rows integer DEFAULT 10000) RETURNS text
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	lines text;
 BEGIN

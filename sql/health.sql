@@ -1,7 +1,7 @@
 -- health.sql: figures that an operator watches.
 
 CREATE FUNCTION partner_portal.health() RETURNS TABLE (name text, workspace_id bigint, value numeric, detail text)
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 #variable_conflict use_column
 BEGIN
 	PERFORM partner_portal.require_operator();

@@ -13,7 +13,7 @@ COMMENT ON FUNCTION partner_portal.has_controls(text) IS 'Whether a text of seve
 REVOKE ALL ON FUNCTION partner_portal.has_controls(text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.checked_email(email text) RETURNS text
-	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 BEGIN
 	PERFORM partner_portal.checked_text('e-mail address', email, 320);
 	IF octet_length(email) > 320 OR email !~ '^[A-Za-z0-9.!#$%&''*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$' THEN

@@ -45,7 +45,7 @@ COMMENT ON FUNCTION partner_portal.authorized_invoice(text, bigint) IS
 REVOKE ALL ON FUNCTION partner_portal.authorized_invoice(text, bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.check_note(what text, note text) RETURNS void
-	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 BEGIN
 	IF note IS NULL OR note !~ '\S' OR length(note) > 1000 OR partner_portal.has_controls(note) THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('%s must have 1 to 1000 characters, none of them control characters', what);

@@ -65,7 +65,7 @@ COMMENT ON FUNCTION partner_portal.invoice_page_lines(partner_portal.invoice) IS
 REVOKE ALL ON FUNCTION partner_portal.invoice_page_lines(partner_portal.invoice) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.invoice_html(invoice_id bigint) RETURNS text
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	i partner_portal.invoice := partner_portal.authorized_invoice('read', invoice_id);
 	credited text := (SELECT o.invoice_number FROM partner_portal.invoice o WHERE o.workspace_id = i.workspace_id AND o.invoice_id = i.credits_invoice_id);

@@ -120,7 +120,7 @@ COMMENT ON FUNCTION partner_portal.missing_index(regclass) IS 'The statement for
 REVOKE ALL ON FUNCTION partner_portal.missing_index(regclass) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.isolate(relation regclass, workspace_column name, attributes jsonb DEFAULT NULL, write_permission text DEFAULT 'manage_products') RETURNS void
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	type oid;
 	ours CONSTANT text := '(%1$I BETWEEN (SELECT partner_portal.lowest_workspace(%2$L)) AND (SELECT partner_portal.highest_workspace(%2$L))'
@@ -193,7 +193,7 @@ By the owner of the table. 42501, 22004, 42P01; 42703 no such column; 42804 its 
 REVOKE ALL ON FUNCTION partner_portal.isolate(regclass, name, jsonb, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.release(relation regclass) RETURNS void
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	part regclass;
 	policy record;
@@ -219,7 +219,7 @@ REVOKE ALL ON FUNCTION partner_portal.release(regclass) FROM PUBLIC;
 
 -- Estimates of what the catalog holds are far off, and compiling for them would take longer than all the rest.
 CREATE FUNCTION partner_portal.check_isolation() RETURNS TABLE (object text, problem text)
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET standard_conforming_strings = on AS $$
 #variable_conflict use_column
 BEGIN
 	PERFORM partner_portal.require_operator();

@@ -211,6 +211,25 @@ COMMENT ON FUNCTION partner_portal.delete_webhook_endpoint(bigint) IS 'Ends an e
 COMMENT ON FUNCTION partner_portal.create_webhook_endpoint(bigint, text, text[]) IS
 'Registers an address for events of a workspace (a partner''s: of its customers too) and returns the secret that signs them. Needs manage_settings. 42501, P0002; 22023 malformed; 54000 more than 100; 55000 no master key in partner_portal.secrets_file. An http address is served only if it is in partner_portal.allow_cidr.';
 
+CREATE OR REPLACE FUNCTION partner_portal.authorized_endpoint(endpoint_id bigint) RETURNS partner_portal.webhook_endpoint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	endpoint partner_portal.webhook_endpoint;
+BEGIN
+	SELECT * INTO endpoint FROM partner_portal.webhook_endpoint e
+	WHERE e.endpoint_id = authorized_endpoint.endpoint_id AND e.state <> 'deleted';
+	PERFORM partner_portal.authorize_thing(endpoint.workspace_id, format('webhook endpoint %s not found', authorized_endpoint.endpoint_id));
+	-- not before, or a stranger would lock it, and wait for whoever has
+	SELECT * INTO endpoint FROM partner_portal.webhook_endpoint e
+	WHERE e.workspace_id = endpoint.workspace_id AND e.endpoint_id = authorized_endpoint.endpoint_id AND e.state <> 'deleted'
+	FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('webhook endpoint %s not found', authorized_endpoint.endpoint_id);
+	END IF;
+	RETURN endpoint;
+END
+$$;
+
 -- delivery.sql
 
 CREATE OR REPLACE FUNCTION partner_portal.record_failure(workspace_id bigint, notification_id bigint, token integer, outcome text,
@@ -465,6 +484,19 @@ COMMENT ON FUNCTION partner_portal.create_own_workspace(bigint, text, text, text
 'Creates a further organisation of a partner''s own: a workspace under it, owned by who creates it (by the partner''s first owner, who must accept, when the operator does). partner_id NULL is the identity''s own; time_zone NULL the partner''s. For the partner''s owner or administrator. 42501; P0002; PP005 no partner, suspended, or without an owner; 23505 the slug is taken; 22001, 22023 bad input.';
 
 -- people.sql
+
+CREATE OR REPLACE VIEW partner_portal.members WITH (security_barrier) AS
+	SELECT m.workspace_id, m.account_id, a.email, CASE WHEN m.accepted_at IS NOT NULL OR m.account_id = (SELECT partner_portal.current_account_id()) THEN a.name END AS name,
+		m.role, m.created_at, m.accepted_at, m.accepted_at IS NOT NULL AND a.disabled_at IS NOT NULL AS disabled
+	FROM partner_portal.member m
+	JOIN partner_portal.account a ON a.account_id = m.account_id
+	WHERE (m.ends_at IS NULL OR m.ends_at > now())
+		AND (m.workspace_id = (SELECT partner_portal.own_workspace('read'))
+			OR m.account_id = (SELECT partner_portal.current_account_id())
+			OR m.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
+			OR m.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]));
+COMMENT ON VIEW partner_portal.members IS
+'People of the workspaces that one may read, and one''s own memberships, with their addresses; pending ones have accepted_at NULL, and say nothing of the account but its address.';
 
 -- staff.sql
 
@@ -1104,3 +1136,21 @@ END
 $$;
 
 -- drop_guard.sql
+
+-- What a pattern means does not depend on the caller's settings; last, for the functions that are replaced above.
+ALTER FUNCTION partner_portal.activity_log_csv(bigint, text, text, text, timestamptz, timestamptz, bigint, integer) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.bulk_update_portal_users(bigint, text, boolean, text) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.check_isolation() SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.check_note(text, text) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.check_portal(text, text, text, text, text) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.check_webhook(text, text[]) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.checked_email(text) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.guard_product() SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.health() SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.import_key_activity(bigint, bigint, tstzrange, text) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.invoice_html(bigint) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.isolate(regclass, name, jsonb, text) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.partner_statement_csv(bigint, date) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.portal_users_csv(bigint) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.release(regclass) SET standard_conforming_strings = on;
+ALTER FUNCTION partner_portal.usage_csv(bigint, tstzrange) SET standard_conforming_strings = on;

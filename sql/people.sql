@@ -337,7 +337,8 @@ REVOKE ALL ON FUNCTION partner_portal.erase_account(bigint) FROM PUBLIC;
 
 -- Runs as its owner, since accounts show themselves to nobody else; every arm is filtered by the identity's own readers.
 CREATE VIEW partner_portal.members WITH (security_barrier) AS
-	SELECT m.workspace_id, m.account_id, a.email, a.name, m.role, m.created_at, m.accepted_at, a.disabled_at IS NOT NULL AS disabled
+	SELECT m.workspace_id, m.account_id, a.email, CASE WHEN m.accepted_at IS NOT NULL OR m.account_id = (SELECT partner_portal.current_account_id()) THEN a.name END AS name,
+		m.role, m.created_at, m.accepted_at, m.accepted_at IS NOT NULL AND a.disabled_at IS NOT NULL AS disabled
 	FROM partner_portal.member m
 	JOIN partner_portal.account a ON a.account_id = m.account_id
 	WHERE (m.ends_at IS NULL OR m.ends_at > now())
@@ -346,7 +347,7 @@ CREATE VIEW partner_portal.members WITH (security_barrier) AS
 			OR m.partner_key BETWEEN (SELECT partner_portal.lowest_partner_key()) AND (SELECT partner_portal.highest_partner_key())
 			OR m.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]));
 COMMENT ON VIEW partner_portal.members IS
-'People of the workspaces that one may read, and one''s own memberships, with their addresses; pending ones have accepted_at NULL.';
+'People of the workspaces that one may read, and one''s own memberships, with their addresses; pending ones have accepted_at NULL, and say nothing of the account but its address.';
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('trusted_application', 'EXECUTE', 'FUNCTION partner_portal.add_member(bigint, text, text)'),

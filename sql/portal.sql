@@ -203,7 +203,7 @@ SELECT pg_catalog.pg_extension_config_dump('partner_portal.folder_share', '');
 
 -- The same rules as the constraints, told as a bad argument; also for what is not saved yet (preview_portal).
 CREATE FUNCTION partner_portal.check_portal(name text, technical_name text, color text, logout_url text, home_cover_url text) RETURNS void
-	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	url_shape CONSTANT text := '^https?://[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?([/?#][A-Za-z0-9._~:/?#@!$&''()*+,;=%\[\]-]*)?$';
 BEGIN

@@ -45,7 +45,7 @@ COMMENT ON FUNCTION partner_portal.cell_values(text) IS 'Values in a CSV cell as
 REVOKE ALL ON FUNCTION partner_portal.cell_values(text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.portal_users_csv(portal_id bigint) RETURNS text
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	asked partner_portal.portal := partner_portal.authorized_portal('manage_portals', portal_id);
 	heading text;
@@ -87,7 +87,7 @@ REVOKE ALL ON FUNCTION partner_portal.csv_heading_problem(bigint, text[]) FROM P
 
 CREATE FUNCTION partner_portal.bulk_update_portal_users(portal_id bigint, csv text, dry_run boolean DEFAULT false, on_error text DEFAULT 'abort',
 		OUT line integer, OUT email text, OUT outcome text, OUT message text) RETURNS SETOF record
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 #variable_conflict use_column
 DECLARE
 	asked partner_portal.portal := partner_portal.portal_for_users(portal_id);

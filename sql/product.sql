@@ -83,7 +83,7 @@ SELECT pg_catalog.pg_extension_config_dump('partner_portal.product', '');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.product_product_id_seq', '');
 
 CREATE FUNCTION partner_portal.guard_product() RETURNS trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 BEGIN
 	IF TG_OP = 'INSERT' THEN
 		IF partner_portal.restoring_session() THEN

@@ -72,7 +72,7 @@ COMMENT ON FUNCTION partner_portal.partner_statement(bigint, date) IS
 REVOKE ALL ON FUNCTION partner_portal.partner_statement(bigint, date) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.partner_statement_csv(partner_id bigint DEFAULT NULL, month date DEFAULT (now() - interval '1 month')::date) RETURNS text
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 BEGIN
 	-- A name that a spreadsheet would take for a formula is kept a text.
 	RETURN (SELECT E'workspace_id,company_name,relation,currency,documents,invoice_numbers,keys_billed,invoiced,credited,tax,total,unpaid,drafts\r\n'

@@ -164,7 +164,7 @@ COMMENT ON FUNCTION partner_portal.csv_field(text) IS 'A value as a field of a C
 REVOKE ALL ON FUNCTION partner_portal.csv_field(text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.usage_csv(workspace_id bigint, period tstzrange DEFAULT NULL) RETURNS text
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	asked tstzrange;
 	lines text;

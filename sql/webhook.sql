@@ -67,7 +67,7 @@ COMMENT ON FUNCTION partner_portal.address_allowed(text, integer, text) IS
 REVOKE ALL ON FUNCTION partner_portal.address_allowed(text, integer, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.check_webhook(url text, events text[]) RETURNS void
-	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	event text;
 BEGIN
@@ -141,9 +141,15 @@ DECLARE
 	endpoint partner_portal.webhook_endpoint;
 BEGIN
 	SELECT * INTO endpoint FROM partner_portal.webhook_endpoint e
-	WHERE e.endpoint_id = authorized_endpoint.endpoint_id AND e.state <> 'deleted'
-	FOR UPDATE;
+	WHERE e.endpoint_id = authorized_endpoint.endpoint_id AND e.state <> 'deleted';
 	PERFORM partner_portal.authorize_thing(endpoint.workspace_id, format('webhook endpoint %s not found', authorized_endpoint.endpoint_id));
+	-- not before, or a stranger would lock it, and wait for whoever has
+	SELECT * INTO endpoint FROM partner_portal.webhook_endpoint e
+	WHERE e.workspace_id = endpoint.workspace_id AND e.endpoint_id = authorized_endpoint.endpoint_id AND e.state <> 'deleted'
+	FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('webhook endpoint %s not found', authorized_endpoint.endpoint_id);
+	END IF;
 	RETURN endpoint;
 END
 $$;

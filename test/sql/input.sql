@@ -89,3 +89,12 @@ SELECT partner_portal.pause_webhook_endpoint(:endpoint_id, 'broken ' || repeat('
 SELECT state, length(state_reason) FROM partner_portal.webhook_endpoint;
 SELECT partner_portal.pause_webhook_endpoint(:endpoint_id);
 SELECT state, state_reason FROM partner_portal.webhook_endpoint;
+-- what is checked is so whatever the caller's settings make of backslashes
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SELECT partner_portal.checked_email('x@a b.com');
+SELECT partner_portal.checked_email('x@a>b.com');
+SELECT partner_portal.check_portal('Portal', 'portal', '#112233', 'https://example.com/', NULL) IS NOT NULL AS fine;
+SELECT partner_portal.check_webhook('https://example.com/', '{a..b}');
+SELECT partner_portal.check_webhook('https://example.com/', '{axb,a.b}') IS NOT NULL AS fine;
+RESET standard_conforming_strings;

@@ -120,6 +120,9 @@ SELECT o.relname AS owner_view_without_identity FROM ours o JOIN owner_view v ON
 -- SECURITY DEFINER functions pin their search path and ask the gate; PL/pgSQL pins it always, but for procedures, which could not commit then
 SELECT signature AS search_path_open FROM functions f JOIN pg_language l ON l.oid = f.prolang
 	WHERE (f.prosecdef OR (l.lanname = 'plpgsql' AND f.prokind = 'f')) AND NOT coalesce(f.proconfig @> '{"search_path=pg_catalog, pg_temp"}', false) ORDER BY 1;
+-- nor does a setting of the caller's change what a backslash means in a body that is parsed when it is called
+SELECT signature AS backslash_open FROM functions f JOIN pg_proc p ON p.oid = f.oid
+	WHERE p.prosqlbody IS NULL AND f.prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c') AND p.prosrc LIKE '%\\%' AND NOT coalesce(f.proconfig @> '{standard_conforming_strings=on}', false) ORDER BY 1;
 WITH RECURSIVE gate AS (
 	SELECT unnest(ARRAY['authorize', 'is_operator', 'looks_after', 'may', 'current_account_id', 'current_workspace_id', 'own_workspace', 'lowest_partner_key']::name[]) AS name
 	UNION

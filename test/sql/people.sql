@@ -42,6 +42,11 @@ SELECT owners FROM partner_portal.workspace_usage WHERE workspace_id = 2;
 SELECT run_as(3, :app, 'SELECT string_agg(workspace_id::text, $$ $$ ORDER BY workspace_id) FROM partner_portal.workspace');
 SELECT run_as(3, :app, 'SELECT partner_portal.act_in(2)');
 SELECT run_as(3, :app, 'SELECT partner_portal.set_member_role(2, 3, $$owner$$)');
+-- of whom nothing is told but the address
+UPDATE partner_portal.account SET name = 'Dora', disabled_at = now() WHERE account_id = 3;
+SELECT run_as(who, :app, 'SELECT m.email || $$ $$ || coalesce(m.name, $$(no name)$$) || $$ $$ || m.disabled FROM partner_portal.members m WHERE (m.workspace_id, m.account_id) = (2, 3)') FROM generate_series(1, 2) who;
+UPDATE partner_portal.account SET disabled_at = NULL WHERE account_id = 3;
+SELECT run_as(3, :app, 'SELECT m.email || $$ $$ || m.name FROM partner_portal.members m WHERE (m.workspace_id, m.account_id) = (2, 3)');
 
 -- accept_membership: the account itself
 SELECT run_as(NULL, :app, 'SELECT partner_portal.accept_membership(2)');
@@ -50,6 +55,7 @@ SELECT run_as(1, :app, 'SELECT partner_portal.accept_membership(99)');
 SELECT run_as(3, :app, 'SELECT partner_portal.accept_membership(NULL)');
 SELECT run_as(NULL, NULL, 'SELECT partner_portal.accept_membership(2)');
 SELECT run_as(3, :app, 'SELECT a.role FROM partner_portal.accept_membership(2) a');
+SELECT run_as(2, :app, 'SELECT m.name FROM partner_portal.members m WHERE (m.workspace_id, m.account_id) = (2, 3)');
 SELECT run_as(3, :app, 'SELECT string_agg(workspace_id::text, $$ $$ ORDER BY workspace_id) FROM partner_portal.workspace', 2);
 CREATE TABLE accepted AS SELECT accepted_at FROM partner_portal.member WHERE (workspace_id, account_id) = (2, 3);
 SELECT run_as(3, :app, 'SELECT a.role FROM partner_portal.accept_membership(2) a');
