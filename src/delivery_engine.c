@@ -121,7 +121,7 @@ start(Engine *engine)
 				 errdetail("%s", problem),
 				 errhint("If it is to send from now on, call partner_portal.adopt_deliveries().")));
 	engine->token = pp_queue_token();
-	(void) pp_try_own_lock(PP_LOCK_ENGINE, (uint32) engine->token, true);
+	pp_lock_engine(engine->token);
 	pp_section_leave(engine->worker, &section);
 	return true;
 }
@@ -479,7 +479,7 @@ pp_engine_run(bool worker, PpChannel channel, int64 *max_rows)
 		free_list(&engine->ended);
 		free_list(&engine->claimed);
 		if (engine->token != 0)
-			pp_release_own_lock(PP_LOCK_ENGINE, (uint32) engine->token);
+			pp_unlock_engine(engine->token);
 		explicit_bzero(engine, sizeof(Engine));
 		pfree(engine);
 	}

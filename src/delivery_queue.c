@@ -47,7 +47,7 @@ static const char look_sql[] =
 ") "
 "SELECT w.destination, w.next_attempt_at, w.notification_id,"
 "	w.next_attempt_at <= now() AND coalesce(NOT t.paused AND (t.hold_until IS NULL OR t.hold_until <= now()), false),"
-"	w.lease_token <> $4 AND (w.lease_until < now() OR pg_try_advisory_xact_lock(1886413925, w.lease_token))"
+"	w.lease_token <> $4 AND w.lease_until < now(), CASE WHEN w.lease_token <> $4 THEN w.lease_token END"
 "	FROM waiting w"
 "	LEFT JOIN partner_portal.delivery_destination t ON t.destination = w.destination"
 "	ORDER BY w.destination";
@@ -292,6 +292,20 @@ pp_queue_record(int token, PpTransfer *finished)
 }
 
 /*
+ * lease_is_stale tells whether what a look found is leased to an engine that is
+ * no more, or for too long.
+ */
+static bool
+lease_is_stale(HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	bool		late = DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull)) && !isnull;
+	int32		other = DatumGetInt32(SPI_getbinval(tuple, desc, 6, &isnull));
+
+	return late || (!isnull && pp_try_own_lock(PP_LOCK_ENGINE, (uint32) other, false));
+}
+
+/*
  * pp_queue_look finds destinations with messages that are due, from where the
  * last look stopped.  Tells whether there are leases of an engine that is no
  * more.
@@ -320,8 +334,8 @@ pp_queue_look(PpRound *round, int token)
 		bool		isnull;
 
 		round->cursor = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-		if (DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull)) && !isnull)
-			stale = true;
+		if (!stale)
+			stale = lease_is_stale(tuple, desc);
 		if (!DatumGetBool(SPI_getbinval(tuple, desc, 4, &isnull)))
 			continue;
 		due->destination = round->cursor;

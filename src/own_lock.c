@@ -22,6 +22,10 @@
 PG_FUNCTION_INFO_V1(partner_portal_engine_is_gone);
 
 #define OWN_LOCK	3
+#define SQL_LOCK	2
+
+/* a tenant may have taken it before */
+static bool old_lock_held = false;
 
 /*
  * pp_try_own_lock takes a lock, for the session or to the end of the
@@ -37,15 +41,43 @@ pp_try_own_lock(PpLockClass class, uint32 number, bool session)
 }
 
 /*
- * pp_release_own_lock gives back a lock of the session.
+ * engine_tag_of_old makes the tag of the lock that the SQL of 1.0 knows a
+ * running engine by, pg_advisory_lock(PP_LOCK_ENGINE, number): a new library
+ * serves a database that is not updated yet.
+ */
+static void
+engine_tag_of_old(LOCKTAG *tag, uint32 number)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) PP_LOCK_ENGINE, number, SQL_LOCK);
+}
+
+/*
+ * pp_lock_engine locks an engine's number for the session.
  */
 void
-pp_release_own_lock(PpLockClass class, uint32 number)
+pp_lock_engine(int token)
 {
 	LOCKTAG		tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) class, number, OWN_LOCK);
+	(void) pp_try_own_lock(PP_LOCK_ENGINE, (uint32) token, true);
+	engine_tag_of_old(&tag, (uint32) token);
+	old_lock_held = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/*
+ * pp_unlock_engine gives the number back.
+ */
+void
+pp_unlock_engine(int token)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) PP_LOCK_ENGINE, (uint32) token, OWN_LOCK);
 	(void) LockRelease(&tag, ExclusiveLock, true);
+	engine_tag_of_old(&tag, (uint32) token);
+	if (old_lock_held)
+		(void) LockRelease(&tag, ExclusiveLock, true);
+	old_lock_held = false;
 }
 
 /*

@@ -260,7 +260,8 @@ typedef enum PpLockClass
 } PpLockClass;
 
 extern bool pp_try_own_lock(PpLockClass class, uint32 number, bool session);
-extern void pp_release_own_lock(PpLockClass class, uint32 number);
+extern void pp_lock_engine(int token);
+extern void pp_unlock_engine(int token);
 
 /* in restoring.c: whether this session loads a dump */
 extern bool pp_restoring(void);
