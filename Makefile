@@ -179,6 +179,7 @@ ISOLATION = \
 	finalize_finalize \
 	finalize_void \
 	run_run \
+	tick_tick \
 	run_import \
 	revoke_read \
 	revoke_grant \
