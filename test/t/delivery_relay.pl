@@ -36,13 +36,15 @@ sub relay { configure($node, "partner_portal.smtp_url = '$_[0]'"); sql($node, 'U
 sub mail_fate { return sql($node, "SELECT state, attempts, coalesce(last_code, 0), last_error FROM partner_portal.notification WHERE recipient = '$_[0]\@peer.example'") }
 
 configure($node, "partner_portal.allow_cidr = '127.0.0.1:$smtp'");
-mail($_) foreach ('fine', 'rcpt450', 'rcpt550', 'data450', 'data550', 'drop', 'hang');
+mail($_) foreach ('fine', 'rcpt450', 'rcpt421', 'rcpt550', 'data450', 'data421', 'data550', 'drop', 'hang');
 deliver($node);
 is(mail_fate('fine'), 'pending|0|0|', 'without a relay mail waits');
 relay("smtp://127.0.0.1:$smtp");
 deliver($node);
 is(mail_fate('fine'), 'delivered|1|250|', 'a mail is delivered');
 is(mail_fate('rcpt450'), 'pending|1|450|SMTP reply 450', '450 to RCPT is tried again');
+is(mail_fate('rcpt421'), 'pending|1|421|SMTP reply 421', 'so is 421');
+is(mail_fate('data421'), 'pending|1|421|SMTP reply 421 to DATA', 'to either');
 is(mail_fate('rcpt550'), 'refused|1|550|SMTP reply 550', '550 to RCPT is final');
 is(mail_fate('data450'), 'pending|1|450|SMTP reply 450 to DATA', '450 to DATA is tried again');
 is(mail_fate('data550'), 'refused|1|550|SMTP reply 550 to DATA', '550 to DATA is final');
