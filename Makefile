@@ -23,6 +23,7 @@ OBJS = \
 	src/policy_reader.o \
 	src/portal.o \
 	src/portal_access.o \
+	src/portal_plan.o \
 	src/csv.o \
 	src/isolation.o \
 	src/explain_access.o \

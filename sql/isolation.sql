@@ -23,6 +23,28 @@ CREATE FUNCTION partner_portal.portal_workspace_id() RETURNS bigint
 COMMENT ON FUNCTION partner_portal.portal_workspace_id() IS 'Partner of the portal one acts in; NULL without one. For policies.';
 REVOKE ALL ON FUNCTION partner_portal.portal_workspace_id() FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.portal_plan_support(internal) RETURNS internal
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_portal_plan_support';
+COMMENT ON FUNCTION partner_portal.portal_plan_support(internal) IS 'Planner support function of acting_in_portal(): makes it a constant of the plan, which is thrown away when it no longer holds. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.portal_plan_support(internal) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.acting_in_portal() RETURNS boolean
+	LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF COST 1 SUPPORT partner_portal.portal_plan_support AS 'MODULE_PATHNAME', 'partner_portal_acting_in_portal';
+COMMENT ON FUNCTION partner_portal.acting_in_portal() IS
+'Whether one acts in a portal. For policies: the planner knows the answer, so that what is for others falls away and the rest is planned as if it stood alone; a plan for one portal, or for none, is made anew for another. A statement that itself changes where one acts is planned for what was before, and shows too few rows, never too many.';
+REVOKE ALL ON FUNCTION partner_portal.acting_in_portal() FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.few_rows_support(internal) RETURNS internal
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_few_rows_support';
+COMMENT ON FUNCTION partner_portal.few_rows_support(internal) IS 'Planner support function of few_rows(): a selectivity of one hundredth. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.few_rows_support(internal) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.few_rows(workspace_id bigint) RETURNS boolean
+	LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF COST 1 SUPPORT partner_portal.few_rows_support AS 'MODULE_PATHNAME', 'partner_portal_few_rows';
+COMMENT ON FUNCTION partner_portal.few_rows(bigint) IS
+'True. For policies: the planner takes rows for few beside this, and looks for them by their index also when a query has ORDER BY and LIMIT, where it would rather go through the rows of all.';
+REVOKE ALL ON FUNCTION partner_portal.few_rows(bigint) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.checked_relation(relation regclass) RETURNS void
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -123,8 +145,7 @@ CREATE FUNCTION partner_portal.isolate(relation regclass, workspace_column name,
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	type oid;
-	ours CONSTANT text := '(%1$I BETWEEN (SELECT partner_portal.lowest_workspace(%2$L)) AND (SELECT partner_portal.highest_workspace(%2$L))'
-		' AND %1$I = ANY ((SELECT partner_portal.visible_workspaces(%2$L))::bigint[]))';
+	ours CONSTANT text := '(%1$I = ANY ((SELECT partner_portal.visible_workspaces(%2$L))::bigint[]) AND partner_portal.few_rows(%1$I))';
 	readable text;
 	writable text;
 	filtered text;
@@ -157,9 +178,11 @@ BEGIN
 			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'attributes must name at least one attribute',
 				HINT = 'It is an object of columns with their attributes, or an array of names that are both.';
 		END IF;
-		SELECT format('%I = (SELECT partner_portal.portal_workspace_id())', workspace_column)
+		-- a portal's partner is known when its plans are made, and may have most of the rows
+		SELECT format('partner_portal.acting_in_portal() AND %1$I = partner_portal.portal_workspace_id() AND partner_portal.few_rows(%1$I)', workspace_column)
 			|| string_agg(' AND ' || partner_portal.attribute_condition(relation, e.key::name, e.value), '' ORDER BY e.key)
 		INTO filtered FROM jsonb_each_text(attributes) e;
+		readable := format('NOT partner_portal.acting_in_portal() AND %s', readable);
 	END IF;
 
 	-- a partition that is asked itself does not have its parent's policies
@@ -272,6 +295,11 @@ BEGIN
 		SELECT i.oid::regclass::text, 'has no index for its policies: ' || partner_portal.missing_index(i.oid)
 		FROM isolated i WHERE i.application AND partner_portal.missing_index(i.oid) IS NOT NULL AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.oid)
 		UNION ALL
+		SELECT i.oid::regclass::text, 'has policies of 1.0, which hold and are slower: repeat isolate()'
+		FROM isolated i JOIN pg_policy p ON p.polrelid = i.oid AND p.polname = 'partner_portal_read'
+		WHERE i.application AND NOT EXISTS (SELECT FROM pg_depend d
+			WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = 'partner_portal.few_rows(bigint)'::regprocedure)
+		UNION ALL
 		SELECT i.oid::regclass::text, 'trigger "' || t.tgname || '" does not fire always, so that revocations may not hold'
 		FROM isolated i JOIN pg_trigger t ON t.tgrelid = i.oid WHERE NOT i.application AND t.tgname LIKE 'acl\_%' AND t.tgenabled <> 'A'
 		UNION ALL
@@ -361,6 +389,8 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'EXECUTE', 'FUNCTION partner_portal.lowest_workspace(text)'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.highest_workspace(text)'),
 	('application', 'EXECUTE', 'FUNCTION partner_portal.portal_workspace_id()'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.acting_in_portal()'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.few_rows(bigint)'),
 	('operator', 'EXECUTE', 'FUNCTION partner_portal.checked_relation(regclass)'),
 	('operator', 'EXECUTE', 'FUNCTION partner_portal.attribute_condition(regclass, name, text)'),
 	('operator', 'EXECUTE', 'FUNCTION partner_portal.isolated_columns(regclass)'),

@@ -705,6 +705,96 @@ COMMENT ON FUNCTION partner_portal.notify_expiring_access(timestamptz) IS
 
 -- isolation.sql
 
+CREATE FUNCTION partner_portal.portal_plan_support(internal) RETURNS internal
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_portal_plan_support';
+COMMENT ON FUNCTION partner_portal.portal_plan_support(internal) IS 'Planner support function of acting_in_portal(): makes it a constant of the plan, which is thrown away when it no longer holds. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.portal_plan_support(internal) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.acting_in_portal() RETURNS boolean
+	LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF COST 1 SUPPORT partner_portal.portal_plan_support AS 'MODULE_PATHNAME', 'partner_portal_acting_in_portal';
+COMMENT ON FUNCTION partner_portal.acting_in_portal() IS
+'Whether one acts in a portal. For policies: the planner knows the answer, so that what is for others falls away and the rest is planned as if it stood alone; a plan for one portal, or for none, is made anew for another. A statement that itself changes where one acts is planned for what was before, and shows too few rows, never too many.';
+REVOKE ALL ON FUNCTION partner_portal.acting_in_portal() FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.few_rows_support(internal) RETURNS internal
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_few_rows_support';
+COMMENT ON FUNCTION partner_portal.few_rows_support(internal) IS 'Planner support function of few_rows(): a selectivity of one hundredth. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.few_rows_support(internal) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.few_rows(workspace_id bigint) RETURNS boolean
+	LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF COST 1 SUPPORT partner_portal.few_rows_support AS 'MODULE_PATHNAME', 'partner_portal_few_rows';
+COMMENT ON FUNCTION partner_portal.few_rows(bigint) IS
+'True. For policies: the planner takes rows for few beside this, and looks for them by their index also when a query has ORDER BY and LIMIT, where it would rather go through the rows of all.';
+REVOKE ALL ON FUNCTION partner_portal.few_rows(bigint) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.isolate(relation regclass, workspace_column name, attributes jsonb DEFAULT NULL, write_permission text DEFAULT 'manage_products') RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	type oid;
+	ours CONSTANT text := '(%1$I = ANY ((SELECT partner_portal.visible_workspaces(%2$L))::bigint[]) AND partner_portal.few_rows(%1$I))';
+	readable text;
+	writable text;
+	filtered text;
+	part regclass;
+	policy record;
+	index_needed text;
+BEGIN
+	PERFORM partner_portal.checked_relation(relation);
+	IF workspace_column IS NULL OR write_permission IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workspace_column and write_permission must not be null';
+	END IF;
+	PERFORM partner_portal.may(write_permission, 0);
+	SELECT a.atttypid INTO type FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = workspace_column AND a.attnum > 0 AND NOT a.attisdropped;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'undefined_column', MESSAGE = format('column "%s" of relation %s does not exist', workspace_column, relation);
+	END IF;
+	IF type NOT IN ('bigint'::regtype, 'integer'::regtype) THEN
+		RAISE EXCEPTION USING ERRCODE = 'datatype_mismatch', MESSAGE = format('column "%s" of relation %s has type %s', workspace_column, relation, type::regtype),
+			HINT = 'A workspace_id is a bigint.';
+	END IF;
+	readable := format(ours, workspace_column, 'read');
+	writable := format(ours, workspace_column, write_permission);
+	IF jsonb_typeof(attributes) <> 'null' THEN
+		IF jsonb_typeof(attributes) = 'array' AND NOT EXISTS (SELECT FROM jsonb_array_elements(attributes) e WHERE jsonb_typeof(e) <> 'string') THEN
+			attributes := (SELECT jsonb_object_agg(e, e) FROM jsonb_array_elements_text(attributes) e);
+		END IF;
+		IF attributes IS NULL OR jsonb_typeof(attributes) <> 'object' OR attributes = '{}'
+			OR EXISTS (SELECT FROM jsonb_each(attributes) e WHERE jsonb_typeof(e.value) <> 'string')
+		THEN
+			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'attributes must name at least one attribute',
+				HINT = 'It is an object of columns with their attributes, or an array of names that are both.';
+		END IF;
+		-- a portal's partner is known when its plans are made, and may have most of the rows
+		SELECT format('partner_portal.acting_in_portal() AND %1$I = partner_portal.portal_workspace_id() AND partner_portal.few_rows(%1$I)', workspace_column)
+			|| string_agg(' AND ' || partner_portal.attribute_condition(relation, e.key::name, e.value), '' ORDER BY e.key)
+		INTO filtered FROM jsonb_each_text(attributes) e;
+		readable := format('NOT partner_portal.acting_in_portal() AND %s', readable);
+	END IF;
+
+	-- a partition that is asked itself does not have its parent's policies
+	FOR part IN SELECT t.relid FROM pg_partition_tree(relation) t UNION SELECT relation
+	LOOP
+		FOR policy IN SELECT p.polname FROM pg_policy p WHERE p.polrelid = part AND p.polname LIKE 'partner\_portal\_%' LOOP
+			EXECUTE format('DROP POLICY %I ON %s', policy.polname, part);
+		END LOOP;
+		EXECUTE format('CREATE POLICY partner_portal_signed_in ON %s AS RESTRICTIVE USING ((SELECT partner_portal.current_account_id()) IS NOT NULL)
+			WITH CHECK ((SELECT partner_portal.current_account_id()) IS NOT NULL)', part);
+		EXECUTE format('CREATE POLICY partner_portal_read ON %s FOR SELECT USING (%s)', part, readable);
+		EXECUTE format('CREATE POLICY partner_portal_insert ON %s FOR INSERT WITH CHECK (%s)', part, writable);
+		EXECUTE format('CREATE POLICY partner_portal_update ON %s FOR UPDATE USING (%s) WITH CHECK (%s)', part, writable, writable);
+		EXECUTE format('CREATE POLICY partner_portal_delete ON %s FOR DELETE USING (%s)', part, writable);
+		IF filtered IS NOT NULL THEN
+			EXECUTE format('CREATE POLICY partner_portal_attributes ON %s FOR SELECT USING (%s)', part, filtered);
+		END IF;
+		EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', part);
+	END LOOP;
+	index_needed := partner_portal.missing_index(relation);
+	IF index_needed IS NOT NULL THEN
+		RAISE NOTICE USING MESSAGE = format('relation %s has no index for its policies', relation), HINT = index_needed || ';';
+	END IF;
+END
+$$;
+
 -- Estimates of what the catalog holds are far off, and compiling for them would take longer than all the rest.
 CREATE OR REPLACE FUNCTION partner_portal.check_isolation() RETURNS TABLE (object text, problem text)
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -759,6 +849,11 @@ BEGIN
 		UNION ALL
 		SELECT i.oid::regclass::text, 'has no index for its policies: ' || partner_portal.missing_index(i.oid)
 		FROM isolated i WHERE i.application AND partner_portal.missing_index(i.oid) IS NOT NULL AND NOT EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.oid)
+		UNION ALL
+		SELECT i.oid::regclass::text, 'has policies of 1.0, which hold and are slower: repeat isolate()'
+		FROM isolated i JOIN pg_policy p ON p.polrelid = i.oid AND p.polname = 'partner_portal_read'
+		WHERE i.application AND NOT EXISTS (SELECT FROM pg_depend d
+			WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = 'partner_portal.few_rows(bigint)'::regprocedure)
 		UNION ALL
 		SELECT i.oid::regclass::text, 'trigger "' || t.tgname || '" does not fire always, so that revocations may not hold'
 		FROM isolated i JOIN pg_trigger t ON t.tgrelid = i.oid WHERE NOT i.application AND t.tgname LIKE 'acl\_%' AND t.tgenabled <> 'A'
@@ -843,6 +938,10 @@ $$;
 COMMENT ON FUNCTION partner_portal.check_isolation() IS
 'Names every hole found in the isolation of our tables, of those isolate() is used on, and of the enrolled roles: row level security off or not forced, policies missing or added, indexes missing, roles that own tables, bypass row security, may become somebody who does, or may make temporary tables or large objects, or end sessions of their own role; views and materialized views that read with other rights, SECURITY DEFINER functions that do, privileges too many, tables that refer to workspaces and are not isolated. No row is no hole. Operator only (42501).';
 COMMENT ON FUNCTION partner_portal.highest_workspace(text) IS 'Greatest of visible_workspaces(); see lowest_workspace(). For policies.';
+
+INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
+	('application', 'EXECUTE', 'FUNCTION partner_portal.acting_in_portal()'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.few_rows(bigint)');
 
 -- portal_page.sql
 

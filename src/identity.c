@@ -84,12 +84,15 @@ check_identity(char **newval, void **extra, GucSource source)
 }
 
 /*
- * assign_identity takes what the check hook parsed.
+ * assign_identity takes what the check hook parsed.  Nobody sees no row, by
+ * whatever plan.
  */
 static void
 assign_identity(const char *newval, void *extra)
 {
 	assigned = (const PpIdentity *) extra;
+	if (assigned != NULL)
+		pp_plan_for_portal(assigned->portal_id);
 }
 
 /*
@@ -129,6 +132,16 @@ bool
 pp_signed_in(void)
 {
 	return assigned != NULL;
+}
+
+/*
+ * pp_identity_portal returns the portal that the identity acts in, expired or
+ * not; 0 is none.
+ */
+int64
+pp_identity_portal(void)
+{
+	return assigned != NULL ? assigned->portal_id : 0;
 }
 
 /*

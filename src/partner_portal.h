@@ -76,6 +76,7 @@ extern void pp_define_identity(void);
 extern void pp_identity_hooks(void);
 extern const PpIdentity *pp_identity(void);
 extern bool pp_signed_in(void);
+extern int64 pp_identity_portal(void);
 extern void pp_identity_set(const PpIdentity *identity);
 
 /*
@@ -188,6 +189,8 @@ typedef enum PpOurRelation
 } PpOurRelation;
 
 extern Oid	pp_our_relation(PpOurRelation which);
+/* in portal_plan.c: plans of isolated tables */
+extern void pp_plan_for_portal(int64 portal_id);
 
 /* in acl_row.c: reading rows as of the latest commit */
 extern Datum pp_row_column(HeapTuple row, Relation relation, const char *name, bool *isnull);

@@ -88,6 +88,75 @@ SELECT in_portal(8, 1, 'SELECT string_agg(DISTINCT since::text, $$ $$) FROM "Ord
 SELECT partner_portal.isolate('"Order"', 'workspace_id', '{"since": "tenant", "level": "tenant", "vip": "tenant"}');
 SELECT in_portal(8, 1, 'SELECT count(*) FROM "Order"');
 
+-- the planner is told whether one acts in a portal (src/portal_plan.c): no condition is left of the other sort's, and no OR
+SELECT partner_portal.isolate('"Order"', 'workspace_id', '["tenant"]');
+CREATE FUNCTION plan(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+	conditions text := '';
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || statement LOOP
+		conditions := conditions || ' ' || coalesce(substring(line FROM '(?:Index Cond|Filter|Recheck Cond): (.*)'), '');
+	END LOOP;
+	RETURN concat_ws(' ', CASE WHEN conditions ~ '\mOR\M' THEN 'OR' END, CASE WHEN conditions ~ 'portal_workspace_id' THEN 'portal' END, CASE WHEN conditions ~ 'workspace_id = ANY' THEN 'workspaces' END);
+END
+$$;
+SELECT run_as(3, :app, 'SELECT plan($$SELECT FROM "Order"$$)'), run_as(1, :app, 'SELECT plan($$SELECT FROM "Order"$$)'), in_portal(8, 1, 'SELECT plan($$SELECT FROM "Order"$$)'), run_as(NULL, :app, 'SELECT plan($$SELECT FROM "Order"$$)');
+-- and a plan that is kept is made again for an identity of another portal, or of none, be it in one transaction
+PREPARE orders AS SELECT count(*) AS orders, string_agg(DISTINCT workspace_id || tenant, ' ') FROM "Order";
+SET plan_cache_mode = force_generic_plan;
+BEGIN;
+SELECT partner_portal.login_as(8);
+SET LOCAL ROLE regress_app;
+EXECUTE orders;
+SAVEPOINT portal;
+SELECT partner_portal.act_in_portal(1);
+EXECUTE orders;
+EXECUTE orders;
+ROLLBACK TO portal;
+EXECUTE orders;
+RESET ROLE;
+SELECT partner_portal.logout(), partner_portal.login_as(3);
+SET LOCAL ROLE regress_app;
+EXECUTE orders;
+RESET ROLE;
+SELECT partner_portal.login_as(8);
+SET LOCAL ROLE regress_app;
+SELECT partner_portal.act_in_portal(1);
+EXECUTE orders;
+RESET ROLE;
+SELECT partner_portal.logout();
+SET LOCAL ROLE regress_app;
+EXECUTE orders;
+COMMIT;
+EXECUTE orders;
+BEGIN;
+SELECT partner_portal.login_as(3);
+SET LOCAL ROLE regress_app;
+EXECUTE orders;
+ROLLBACK;
+-- so is that of a function
+CREATE FUNCTION orders() RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT string_agg(DISTINCT workspace_id || tenant, '' '') FROM "Order"); END';
+SELECT n, CASE n WHEN 8 THEN in_portal(n, 1, 'SELECT orders()') ELSE run_as(n, :app, 'SELECT orders()') END FROM unnest(ARRAY[3, 8, 8, 3, 4, 8, NULL, 8]) AS n;
+-- a partner's other portal, whose users have other values
+SELECT (partner_portal.create_portal(1, 'Other', 'portal-2', '#123456', 'https://example.com/')).portal_id;
+INSERT INTO partner_portal.portal_account (workspace_id, portal_id, account_id, role, attributes) VALUES (1, 2, 8, 'viewer', '{"tenant": ["b", "c"]}');
+SELECT in_portal(8, p, 'SELECT orders()') FROM unnest(ARRAY[1, 2, 1]) AS p;
+SELECT partner_portal.delete_portal(2);
+SET plan_cache_mode = auto;
+DEALLOCATE orders;
+DROP FUNCTION orders, plan;
+-- asked outside a policy
+SELECT partner_portal.acting_in_portal(), in_portal(8, 1, 'SELECT partner_portal.acting_in_portal()'), run_as(1, :app, 'SELECT partner_portal.acting_in_portal()'), partner_portal.few_rows(NULL);
+-- policies as 1.0 made them hold, and are told of
+CREATE INDEX order_workspace_id ON "Order" (workspace_id);
+SELECT partner_portal.isolate('"Order"', 'workspace_id');
+ALTER POLICY partner_portal_read ON "Order" USING (workspace_id BETWEEN (SELECT partner_portal.lowest_workspace('read')) AND (SELECT partner_portal.highest_workspace('read')) AND workspace_id = ANY ((SELECT partner_portal.visible_workspaces('read'))::bigint[]));
+SELECT run_as(3, :app, 'SELECT string_agg(DISTINCT workspace_id::text, $$ $$) FROM "Order"'), run_as(1, :app, 'SELECT string_agg(DISTINCT workspace_id::text, $$ $$) FROM "Order"'), in_portal(8, 1, 'SELECT count(*) FROM "Order"');
+SELECT * FROM partner_portal.check_isolation();
+SELECT partner_portal.isolate('"Order"', 'workspace_id');
+SELECT * FROM partner_portal.check_isolation();
+
 -- wrong questions
 SELECT a, run_as(NULL, NULL, format('SELECT partner_portal.isolate(%L, %L, %L)', '"Order"', 'workspace_id', a)) FROM unnest(ARRAY['{}', '[]', '[1]', '{"tenant": 1}', '{"nothing": "tenant"}', '{"tenant": "No Name"}', '"tenant"', 'null']) AS a;
 CREATE TABLE odd (id int PRIMARY KEY, workspace_id text, place point, amount numeric, w bigint);
