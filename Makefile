@@ -194,7 +194,13 @@ ISOLATION = \
 	swap \
 	disable_activate \
 	owner_owner \
-	disable_login
+	disable_login \
+	change_portal_user \
+	remove_portal_user \
+	share_read \
+	bulk_bulk \
+	accept_withdraw \
+	delete_folder
 # On 15 pg_regress looks in --outputdir first, where sql/ would be the extension's own parts, and in
 # --inputdir for expected/, which is why test/expected is a link.
 REGRESS_OPTS = --inputdir=test --outputdir=test

@@ -39,7 +39,7 @@ CREATE FUNCTION partner_portal.few_rows_support(internal) RETURNS internal
 COMMENT ON FUNCTION partner_portal.few_rows_support(internal) IS 'Planner support function of few_rows(): a selectivity of one hundredth. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.few_rows_support(internal) FROM PUBLIC;
 
-CREATE FUNCTION partner_portal.few_rows(workspace_id bigint) RETURNS boolean
+CREATE FUNCTION partner_portal.few_rows(bigint) RETURNS boolean
 	LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF COST 1 SUPPORT partner_portal.few_rows_support AS 'MODULE_PATHNAME', 'partner_portal_few_rows';
 COMMENT ON FUNCTION partner_portal.few_rows(bigint) IS
 'True. For policies: the planner takes rows for few beside this, and looks for them by their index also when a query has ORDER BY and LIMIT, where it would rather go through the rows of all.';

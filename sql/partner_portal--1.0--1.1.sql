@@ -701,7 +701,277 @@ COMMENT ON FUNCTION partner_portal.notify_expiring_access(timestamptz) IS
 
 -- portal_user.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.drop_attribute(partner_id bigint, technical_name text) RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	asked partner_portal.partner := partner_portal.authorized_partner(partner_id);
+BEGIN
+	IF technical_name IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'technical_name must not be null';
+	END IF;
+	-- whoever changes users waits, and looks at the attributes again; in an older snapshot it has to try again
+	UPDATE partner_portal.portal p SET name = p.name WHERE p.workspace_id = asked.partner_id;
+	DELETE FROM partner_portal.portal_attribute d WHERE d.workspace_id = asked.partner_id AND d.technical_name = drop_attribute.technical_name;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'attribute not found';
+	END IF;
+	UPDATE partner_portal.portal_account p SET attributes = p.attributes - drop_attribute.technical_name
+	WHERE p.workspace_id = asked.partner_id AND p.attributes ? drop_attribute.technical_name;
+	UPDATE partner_portal.invitation i SET details = i.details #- ARRAY['attributes', drop_attribute.technical_name]
+	WHERE i.workspace_id = asked.partner_id AND i.kind = 'portal' AND i.state = 'pending' AND i.details -> 'attributes' ? drop_attribute.technical_name;
+END
+$$;
+
+CREATE FUNCTION partner_portal.portal_for_user(portal_id bigint) RETURNS partner_portal.portal
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	asked partner_portal.portal := partner_portal.authorized_portal('manage_portals', portal_id);
+BEGIN
+	-- before all else, as whoever accepts or withdraws an invitation does
+	PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = asked.workspace_id FOR NO KEY UPDATE;
+	RETURN partner_portal.portal_for_users(portal_id);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.portal_for_user(bigint) IS
+'As portal_for_users(), and waits for answers to invitations that are under way, so that what is looked up then is either the invitation or the user it made. 42501, 22004, P0002; PP005 its partner is deleted. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.portal_for_user(bigint) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.invite_portal_user(portal_id bigint, email text, role text, attributes jsonb DEFAULT '{}') RETURNS partner_portal.invitation
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	asked partner_portal.portal := partner_portal.portal_for_user(portal_id);
+	wanted partner_portal.invitation;
+	checked record;
+BEGIN
+	PERFORM partner_portal.check_portal_user(role, attributes);
+	wanted.workspace_id := asked.workspace_id;
+	wanted.kind := 'portal';
+	wanted.portal_id := asked.portal_id;
+	wanted.email := partner_portal.checked_email(email);
+	wanted.role := role;
+	SELECT c.* INTO checked FROM partner_portal.checked_attributes(asked.workspace_id, attributes, '{}') c;
+	IF checked.problem IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = checked.problem;
+	END IF;
+	wanted.details := jsonb_build_object('attributes', checked.attributes);
+	IF EXISTS (SELECT FROM partner_portal.portal_account p JOIN partner_portal.account a ON a.account_id = p.account_id
+		WHERE p.workspace_id = asked.workspace_id AND p.portal_id = asked.portal_id
+			AND lower(a.email COLLATE "C") = lower(invite_portal_user.email COLLATE "C"))
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = format('this address is a user of portal %s already', portal_id),
+			HINT = 'Use change_portal_user() to change its role and attributes.';
+	END IF;
+	RETURN partner_portal.create_invitation(wanted);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION partner_portal.change_portal_user(portal_id bigint, email text, role text DEFAULT NULL, attributes jsonb DEFAULT '{}') RETURNS partner_portal.portal_user
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	asked partner_portal.portal := partner_portal.portal_for_user(portal_id);
+	found_user partner_portal.portal_user;
+	checked record;
+BEGIN
+	PERFORM partner_portal.check_portal_user(coalesce(role, 'viewer'), attributes);
+	PERFORM partner_portal.checked_email(email);
+	SELECT u.* INTO found_user FROM partner_portal.portal_user u
+	WHERE u.workspace_id = asked.workspace_id AND u.portal_id = asked.portal_id AND lower(u.email COLLATE "C") = lower(change_portal_user.email COLLATE "C")
+	ORDER BY u.account_id LIMIT 1;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('this address is no user of portal %s', portal_id);
+	END IF;
+	SELECT c.* INTO checked FROM partner_portal.checked_attributes(asked.workspace_id, attributes, found_user.attributes) c;
+	IF checked.problem IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = checked.problem;
+	END IF;
+	found_user.role := coalesce(role, found_user.role);
+	found_user.attributes := checked.attributes;
+	IF found_user.account_id IS NOT NULL THEN
+		UPDATE partner_portal.portal_account p SET role = found_user.role, attributes = found_user.attributes
+		WHERE p.workspace_id = asked.workspace_id AND p.portal_id = asked.portal_id AND p.account_id = found_user.account_id;
+	ELSE
+		UPDATE partner_portal.invitation i SET role = found_user.role, details = i.details || jsonb_build_object('attributes', found_user.attributes)
+		WHERE i.workspace_id = asked.workspace_id AND i.invitation_id = found_user.invitation_id AND i.state = 'pending';
+	END IF;
+	IF NOT FOUND THEN
+		-- refused meanwhile, for which one need be nobody and waits for nobody
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('this address is no user of portal %s', portal_id);
+	END IF;
+	RETURN found_user;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION partner_portal.remove_portal_user(portal_id bigint, email text) RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	asked partner_portal.portal := partner_portal.portal_for_user(portal_id);
+	found_user partner_portal.portal_user;
+BEGIN
+	PERFORM partner_portal.checked_email(email);
+	FOR found_user IN SELECT u.* FROM partner_portal.portal_user u
+		WHERE u.workspace_id = asked.workspace_id AND u.portal_id = asked.portal_id AND lower(u.email COLLATE "C") = lower(remove_portal_user.email COLLATE "C")
+	LOOP
+		DELETE FROM partner_portal.portal_account p
+		WHERE p.workspace_id = asked.workspace_id AND p.portal_id = asked.portal_id AND p.account_id = found_user.account_id;
+		IF found_user.invitation_id IS NOT NULL THEN
+			PERFORM partner_portal.withdraw_invitation(found_user.invitation_id);
+		END IF;
+	END LOOP;
+	IF found_user.email IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('this address is no user of portal %s', portal_id);
+	END IF;
+END
+$$;
+
 -- portal_user_csv.sql
+
+CREATE FUNCTION partner_portal.done_as_meant(done bigint, meant bigint) RETURNS boolean
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF done <> meant THEN
+		RAISE EXCEPTION USING ERRCODE = 'serialization_failure', MESSAGE = 'users of the portal changed meanwhile',
+			DETAIL = format('%s of %s changes could be made.', done, meant), HINT = 'Nothing was done; try again.';
+	END IF;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.done_as_meant(bigint, bigint) IS 'True; 40001 when fewer changes were made than were meant, since somebody accepted, withdrew or left meanwhile. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.done_as_meant(bigint, bigint) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.bulk_update_portal_users(portal_id bigint, csv text, dry_run boolean DEFAULT false, on_error text DEFAULT 'abort',
+		OUT line integer, OUT email text, OUT outcome text, OUT message text) RETURNS SETOF record
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	asked partner_portal.portal := partner_portal.portal_for_users(portal_id);
+	heading record;
+	columns text[];
+	email_at integer;
+	role_at integer;
+	-- what the invitations have in common; in their mails the token takes the place of another
+	specimen partner_portal.invitation;
+	in_place_of text := partner_portal.new_token();
+	inviter text := (SELECT w.company_name FROM partner_portal.workspace w WHERE w.workspace_id = asked.workspace_id);
+	inviters_locale text := (SELECT a.locale FROM partner_portal.account a WHERE a.account_id = coalesce(partner_portal.current_account_id(),
+		(SELECT m.account_id FROM partner_portal.member m WHERE m.workspace_id = asked.workspace_id AND m.role = 'owner' AND m.accepted_at IS NOT NULL
+		ORDER BY m.accepted_at, m.account_id LIMIT 1)));
+	link text := rtrim(current_setting('partner_portal.link_base_url'), '/') || '/invitation/' || in_place_of;
+BEGIN
+	IF csv IS NULL OR dry_run IS NULL OR on_error IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'csv, dry_run and on_error must not be null';
+	END IF;
+	IF on_error NOT IN ('abort', 'skip') THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'on_error must be abort or skip';
+	END IF;
+	SELECT l.line, l.fields, l.problem INTO heading FROM partner_portal.csv_lines(csv, 1) l;
+	columns := ARRAY(SELECT lower(btrim(c)) FROM unnest(heading.fields) WITH ORDINALITY AS t (c, n) ORDER BY n);
+	columns := CASE WHEN cardinality(columns) > 0 THEN columns END;
+	message := coalesce(heading.problem, partner_portal.csv_heading_problem(asked.workspace_id, columns));
+	IF message IS NOT NULL THEN
+		line := coalesce(heading.line, 1);
+		outcome := 'error';
+		RETURN NEXT;
+		RETURN;
+	END IF;
+	email_at := array_position(columns, 'email');
+	role_at := array_position(columns, 'role');
+	specimen.workspace_id := asked.workspace_id;
+	specimen.kind := 'portal';
+	specimen.details := '{}';
+	specimen.expires_at := clock_timestamp() + current_setting('partner_portal.invitation_lifetime')::interval;
+
+	-- whoever answers an invitation of these comes before this, or after
+	PERFORM FROM partner_portal.invitation i
+	WHERE i.workspace_id = asked.workspace_id AND i.portal_id = asked.portal_id AND i.kind = 'portal' AND i.state = 'pending' AND NOT dry_run
+		AND lower(i.email COLLATE "C") IN (SELECT lower(partner_portal.unshielded_cell(btrim(l.fields[email_at])) COLLATE "C") FROM partner_portal.csv_lines(csv) l)
+	FOR UPDATE OF i;
+
+	RETURN QUERY
+	WITH attribute_column AS MATERIALIZED (
+		SELECT c.n, d.technical_name, d.multiple FROM unnest(columns) WITH ORDINALITY AS c (name, n)
+		JOIN partner_portal.portal_attribute d ON d.workspace_id = asked.workspace_id AND d.technical_name = c.name
+	), entry AS (
+		SELECT l.line, left(partner_portal.unshielded_cell(btrim(l.fields[email_at])), 321) AS email, lower(btrim(l.fields[role_at])) AS role,
+			(SELECT coalesce(jsonb_object_agg(a.technical_name, CASE WHEN l.fields[a.n] IS NULL THEN jsonb 'null'
+				WHEN a.multiple THEN partner_portal.cell_values(l.fields[a.n]) ELSE to_jsonb(partner_portal.unshielded_cell(l.fields[a.n])) END), '{}') FROM attribute_column a) AS given,
+			CASE WHEN l.problem IS NOT NULL THEN l.problem
+				WHEN cardinality(l.fields) <> cardinality(columns) THEN format('there are %s fields for %s columns', cardinality(l.fields), cardinality(columns))
+			END AS problem
+		FROM partner_portal.csv_lines(csv) l WHERE l.line > heading.line
+	), verdict AS MATERIALIZED (
+		SELECT e.line, e.email, e.role, c.attributes, p.account_id, i.invitation_id, p.ctid AS user_at, i.ctid AS invitation_at, a.locale, CASE
+				WHEN e.problem IS NOT NULL THEN e.problem
+				WHEN coalesce(e.email, '') = '' THEN 'there is no e-mail address'
+				WHEN octet_length(e.email) > 320 OR e.email !~ '^[A-Za-z0-9.!#$%&''*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'
+					THEN 'this is not an e-mail address'
+				WHEN e.line > first_value(e.line) OVER same THEN format('this address is on line %s already', first_value(e.line) OVER same)
+				WHEN e.role IS NULL OR e.role NOT IN ('viewer', 'editor') THEN 'role must be viewer or editor'
+				ELSE c.problem END AS problem,
+			coalesce(p.role, i.role) IS NOT DISTINCT FROM e.role AND coalesce(p.attributes, i.details -> 'attributes', '{}') = c.attributes AS same
+		FROM entry e
+		LEFT JOIN partner_portal.account a ON lower(a.email COLLATE "C") = lower(e.email COLLATE "C")
+		LEFT JOIN partner_portal.portal_account p ON p.workspace_id = asked.workspace_id AND p.portal_id = asked.portal_id AND p.account_id = a.account_id
+		LEFT JOIN partner_portal.invitation i ON i.workspace_id = asked.workspace_id AND i.portal_id = asked.portal_id AND i.kind = 'portal' AND i.state = 'pending'
+			AND p.account_id IS NULL AND lower(i.email COLLATE "C") = lower(e.email COLLATE "C")
+		CROSS JOIN LATERAL partner_portal.checked_attributes(asked.workspace_id, CASE WHEN e.problem IS NULL THEN e.given ELSE '{}' END,
+			coalesce(p.attributes, i.details -> 'attributes', '{}')) c
+		WINDOW same AS (PARTITION BY lower(e.email COLLATE "C") ORDER BY e.line)
+	), step AS MATERIALIZED (
+		SELECT min(v.line) FILTER (WHERE v.problem IS NOT NULL) AS bad_line,
+			NOT dry_run AND (on_error = 'skip' OR count(v.problem) = 0) AS taken,
+			count(*) FILTER (WHERE v.problem IS NULL AND NOT (v.same AND coalesce(v.account_id, v.invitation_id) IS NOT NULL)) AS meant
+		FROM verdict v
+	-- by place, so that a table without statistics is not gone through for every line
+	), changed_user AS (
+		UPDATE partner_portal.portal_account p SET role = v.role, attributes = v.attributes
+		FROM verdict v, step s
+		WHERE s.taken AND v.problem IS NULL AND NOT v.same AND p.ctid = v.user_at AND p.workspace_id = asked.workspace_id AND p.portal_id = asked.portal_id
+		RETURNING 1
+	), changed_invitation AS (
+		UPDATE partner_portal.invitation i SET role = v.role, details = i.details || jsonb_build_object('attributes', v.attributes)
+		FROM verdict v, step s
+		WHERE s.taken AND v.problem IS NULL AND NOT v.same AND i.ctid = v.invitation_at AND i.workspace_id = asked.workspace_id AND i.state = 'pending'
+		RETURNING 1
+	), fresh AS MATERIALIZED (
+		SELECT nextval('partner_portal.invitation_invitation_id_seq') AS invitation_id, v.email, v.role, v.attributes, coalesce(v.locale, inviters_locale, 'en') AS locale,
+			partner_portal.new_token() AS token
+		FROM verdict v, step s
+		WHERE s.taken AND v.problem IS NULL AND v.account_id IS NULL AND v.invitation_id IS NULL
+	), made AS (
+		INSERT INTO partner_portal.invitation (workspace_id, invitation_id, partner_key, kind, email, role, portal_id, details, invited_by, expires_at, token_hash)
+		OVERRIDING SYSTEM VALUE
+		SELECT asked.workspace_id, f.invitation_id, 0, 'portal', f.email, f.role, asked.portal_id, jsonb_build_object('attributes', f.attributes), partner_portal.current_account_id(),
+			specimen.expires_at, sha256(f.token::bytea)
+		FROM fresh f
+		ON CONFLICT DO NOTHING
+		RETURNING 1
+	), letter AS MATERIALIZED (
+		SELECT l.locale, partner_portal.mail_invitation(l.locale, specimen, inviter, link) AS mail FROM (SELECT DISTINCT f.locale FROM fresh f) l
+	), mailed AS (
+		INSERT INTO partner_portal.notification AS n (workspace_id, partner_key, kind, dedupe_key, recipient, locale, subject, text_body, html_body, secret, expires_at)
+		SELECT asked.workspace_id, coalesce((SELECT w.partner_key FROM partner_portal.workspace w WHERE w.workspace_id = asked.workspace_id), 0), 'invitation',
+			format('%s:1:1', f.invitation_id), f.email, l.locale, (l.mail).subject, replace((l.mail).text_body, in_place_of, f.token),
+			replace((l.mail).html_body, in_place_of, f.token), f.token, specimen.expires_at
+		FROM fresh f JOIN letter l ON l.locale = f.locale
+		RETURNING n.workspace_id, n.notification_id
+	), queued AS (
+		INSERT INTO partner_portal.delivery_queue AS q (workspace_id, notification_id, destination)
+		SELECT m.workspace_id, m.notification_id, 0 FROM mailed m
+		RETURNING 1
+	), done AS MATERIALIZED (
+		SELECT (SELECT count(*) FROM changed_user) + (SELECT count(*) FROM changed_invitation) + (SELECT count(*) FROM made) AS n
+	)
+	SELECT v.line, left(v.email, 320), CASE WHEN v.problem IS NOT NULL THEN 'error' WHEN v.account_id IS NULL AND v.invitation_id IS NULL THEN 'invited' WHEN v.same THEN 'unchanged' ELSE 'updated' END,
+		CASE WHEN v.problem IS NOT NULL THEN v.problem WHEN NOT s.taken AND NOT dry_run THEN format('nothing was done, since line %s is in error', s.bad_line) END
+	FROM verdict v, step s, done
+	WHERE partner_portal.done_as_meant(done.n, CASE WHEN s.taken THEN s.meant ELSE 0 END)
+	ORDER BY v.line;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.bulk_update_portal_users(bigint, text, boolean, text) IS
+'Invites and changes users of a portal by a CSV file (RFC 4180; byte order mark, any line ends): columns email, role (viewer or editor) and any attributes by technical name, in any order. Who is neither a user nor invited is invited; who is gets the role and the attributes of the columns that are there, an empty cell takes a value away. Several values are parted by semicolons (\; is one within a value). An apostrophe before = + - @, a tab or CR shields text from spreadsheets and is not part of the value.
+One row per line that is not empty, with the line it begins on: outcome invited, updated, unchanged or error, and a message. With on_error abort nothing is done when any line is in error, and every message says so; skip does the others. dry_run does nothing and says what would be. A bad heading is one error, and nothing is done. Invitations made so are not counted by partner_portal.invitations_per_hour.
+For the partner''s owner or administrator. 42501, P0002; 22004, 22023; 40001 a user came or went meanwhile, and nothing was done; PP005 the partner is deleted.';
 
 -- isolation.sql
 
@@ -721,7 +991,7 @@ CREATE FUNCTION partner_portal.few_rows_support(internal) RETURNS internal
 COMMENT ON FUNCTION partner_portal.few_rows_support(internal) IS 'Planner support function of few_rows(): a selectivity of one hundredth. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.few_rows_support(internal) FROM PUBLIC;
 
-CREATE FUNCTION partner_portal.few_rows(workspace_id bigint) RETURNS boolean
+CREATE FUNCTION partner_portal.few_rows(bigint) RETURNS boolean
 	LANGUAGE c STABLE PARALLEL SAFE LEAKPROOF COST 1 SUPPORT partner_portal.few_rows_support AS 'MODULE_PATHNAME', 'partner_portal_few_rows';
 COMMENT ON FUNCTION partner_portal.few_rows(bigint) IS
 'True. For policies: the planner takes rows for few beside this, and looks for them by their index also when a query has ORDER BY and LIMIT, where it would rather go through the rows of all.';

@@ -225,6 +225,8 @@ BEGIN
 	IF technical_name IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'technical_name must not be null';
 	END IF;
+	-- whoever changes users waits, and looks at the attributes again; in an older snapshot it has to try again
+	UPDATE partner_portal.portal p SET name = p.name WHERE p.workspace_id = asked.partner_id;
 	DELETE FROM partner_portal.portal_attribute d WHERE d.workspace_id = asked.partner_id AND d.technical_name = drop_attribute.technical_name;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'attribute not found';
@@ -274,10 +276,24 @@ COMMENT ON FUNCTION partner_portal.portal_for_users(bigint) IS
 'Returns a portal whose users the identity may change, locked against other changes of its users. 42501, 22004, P0002; PP005 its partner is deleted. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.portal_for_users(bigint) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.portal_for_user(portal_id bigint) RETURNS partner_portal.portal
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	asked partner_portal.portal := partner_portal.authorized_portal('manage_portals', portal_id);
+BEGIN
+	-- before all else, as whoever accepts or withdraws an invitation does
+	PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = asked.workspace_id FOR NO KEY UPDATE;
+	RETURN partner_portal.portal_for_users(portal_id);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.portal_for_user(bigint) IS
+'As portal_for_users(), and waits for answers to invitations that are under way, so that what is looked up then is either the invitation or the user it made. 42501, 22004, P0002; PP005 its partner is deleted. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.portal_for_user(bigint) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.invite_portal_user(portal_id bigint, email text, role text, attributes jsonb DEFAULT '{}') RETURNS partner_portal.invitation
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	asked partner_portal.portal := partner_portal.portal_for_users(portal_id);
+	asked partner_portal.portal := partner_portal.portal_for_user(portal_id);
 	wanted partner_portal.invitation;
 	checked record;
 BEGIN
@@ -328,7 +344,7 @@ REVOKE ALL ON FUNCTION partner_portal.accept_portal_invitation(partner_portal.in
 CREATE FUNCTION partner_portal.change_portal_user(portal_id bigint, email text, role text DEFAULT NULL, attributes jsonb DEFAULT '{}') RETURNS partner_portal.portal_user
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	asked partner_portal.portal := partner_portal.portal_for_users(portal_id);
+	asked partner_portal.portal := partner_portal.portal_for_user(portal_id);
 	found_user partner_portal.portal_user;
 	checked record;
 BEGIN
@@ -346,10 +362,17 @@ BEGIN
 	END IF;
 	found_user.role := coalesce(role, found_user.role);
 	found_user.attributes := checked.attributes;
-	UPDATE partner_portal.portal_account p SET role = found_user.role, attributes = found_user.attributes
-	WHERE p.workspace_id = asked.workspace_id AND p.portal_id = asked.portal_id AND p.account_id = found_user.account_id;
-	UPDATE partner_portal.invitation i SET role = found_user.role, details = i.details || jsonb_build_object('attributes', found_user.attributes)
-	WHERE i.workspace_id = asked.workspace_id AND i.invitation_id = found_user.invitation_id;
+	IF found_user.account_id IS NOT NULL THEN
+		UPDATE partner_portal.portal_account p SET role = found_user.role, attributes = found_user.attributes
+		WHERE p.workspace_id = asked.workspace_id AND p.portal_id = asked.portal_id AND p.account_id = found_user.account_id;
+	ELSE
+		UPDATE partner_portal.invitation i SET role = found_user.role, details = i.details || jsonb_build_object('attributes', found_user.attributes)
+		WHERE i.workspace_id = asked.workspace_id AND i.invitation_id = found_user.invitation_id AND i.state = 'pending';
+	END IF;
+	IF NOT FOUND THEN
+		-- refused meanwhile, for which one need be nobody and waits for nobody
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('this address is no user of portal %s', portal_id);
+	END IF;
 	RETURN found_user;
 END
 $$;
@@ -360,7 +383,7 @@ REVOKE ALL ON FUNCTION partner_portal.change_portal_user(bigint, text, text, jso
 CREATE FUNCTION partner_portal.remove_portal_user(portal_id bigint, email text) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	asked partner_portal.portal := partner_portal.portal_for_users(portal_id);
+	asked partner_portal.portal := partner_portal.portal_for_user(portal_id);
 	found_user partner_portal.portal_user;
 BEGIN
 	PERFORM partner_portal.checked_email(email);

@@ -85,6 +85,19 @@ END;
 COMMENT ON FUNCTION partner_portal.csv_heading_problem(bigint, text[]) IS 'What is wrong with the columns of a file of portal users; NULL if nothing is. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.csv_heading_problem(bigint, text[]) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.done_as_meant(done bigint, meant bigint) RETURNS boolean
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF done <> meant THEN
+		RAISE EXCEPTION USING ERRCODE = 'serialization_failure', MESSAGE = 'users of the portal changed meanwhile',
+			DETAIL = format('%s of %s changes could be made.', done, meant), HINT = 'Nothing was done; try again.';
+	END IF;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.done_as_meant(bigint, bigint) IS 'True; 40001 when fewer changes were made than were meant, since somebody accepted, withdrew or left meanwhile. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.done_as_meant(bigint, bigint) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.bulk_update_portal_users(portal_id bigint, csv text, dry_run boolean DEFAULT false, on_error text DEFAULT 'abort',
 		OUT line integer, OUT email text, OUT outcome text, OUT message text) RETURNS SETOF record
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
@@ -95,6 +108,14 @@ DECLARE
 	columns text[];
 	email_at integer;
 	role_at integer;
+	-- what the invitations have in common; in their mails the token takes the place of another
+	specimen partner_portal.invitation;
+	in_place_of text := partner_portal.new_token();
+	inviter text := (SELECT w.company_name FROM partner_portal.workspace w WHERE w.workspace_id = asked.workspace_id);
+	inviters_locale text := (SELECT a.locale FROM partner_portal.account a WHERE a.account_id = coalesce(partner_portal.current_account_id(),
+		(SELECT m.account_id FROM partner_portal.member m WHERE m.workspace_id = asked.workspace_id AND m.role = 'owner' AND m.accepted_at IS NOT NULL
+		ORDER BY m.accepted_at, m.account_id LIMIT 1)));
+	link text := rtrim(current_setting('partner_portal.link_base_url'), '/') || '/invitation/' || in_place_of;
 BEGIN
 	IF csv IS NULL OR dry_run IS NULL OR on_error IS NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'csv, dry_run and on_error must not be null';
@@ -114,6 +135,16 @@ BEGIN
 	END IF;
 	email_at := array_position(columns, 'email');
 	role_at := array_position(columns, 'role');
+	specimen.workspace_id := asked.workspace_id;
+	specimen.kind := 'portal';
+	specimen.details := '{}';
+	specimen.expires_at := clock_timestamp() + current_setting('partner_portal.invitation_lifetime')::interval;
+
+	-- whoever answers an invitation of these comes before this, or after
+	PERFORM FROM partner_portal.invitation i
+	WHERE i.workspace_id = asked.workspace_id AND i.portal_id = asked.portal_id AND i.kind = 'portal' AND i.state = 'pending' AND NOT dry_run
+		AND lower(i.email COLLATE "C") IN (SELECT lower(partner_portal.unshielded_cell(btrim(l.fields[email_at])) COLLATE "C") FROM partner_portal.csv_lines(csv) l)
+	FOR UPDATE OF i;
 
 	RETURN QUERY
 	WITH attribute_column AS MATERIALIZED (
@@ -128,7 +159,7 @@ BEGIN
 			END AS problem
 		FROM partner_portal.csv_lines(csv) l WHERE l.line > heading.line
 	), verdict AS MATERIALIZED (
-		SELECT e.line, e.email, e.role, c.attributes, p.account_id, i.invitation_id, CASE
+		SELECT e.line, e.email, e.role, c.attributes, p.account_id, i.invitation_id, p.ctid AS user_at, i.ctid AS invitation_at, a.locale, CASE
 				WHEN e.problem IS NOT NULL THEN e.problem
 				WHEN coalesce(e.email, '') = '' THEN 'there is no e-mail address'
 				WHEN octet_length(e.email) > 320 OR e.email !~ '^[A-Za-z0-9.!#$%&''*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'
@@ -147,33 +178,60 @@ BEGIN
 		WINDOW same AS (PARTITION BY lower(e.email COLLATE "C") ORDER BY e.line)
 	), step AS MATERIALIZED (
 		SELECT min(v.line) FILTER (WHERE v.problem IS NOT NULL) AS bad_line,
-			NOT dry_run AND (on_error = 'skip' OR count(v.problem) = 0) AS taken
+			NOT dry_run AND (on_error = 'skip' OR count(v.problem) = 0) AS taken,
+			count(*) FILTER (WHERE v.problem IS NULL AND NOT (v.same AND coalesce(v.account_id, v.invitation_id) IS NOT NULL)) AS meant
 		FROM verdict v
+	-- by place, so that a table without statistics is not gone through for every line
 	), changed_user AS (
 		UPDATE partner_portal.portal_account p SET role = v.role, attributes = v.attributes
 		FROM verdict v, step s
-		WHERE s.taken AND v.problem IS NULL AND NOT v.same AND p.workspace_id = asked.workspace_id AND p.portal_id = asked.portal_id AND p.account_id = v.account_id
+		WHERE s.taken AND v.problem IS NULL AND NOT v.same AND p.ctid = v.user_at AND p.workspace_id = asked.workspace_id AND p.portal_id = asked.portal_id
+		RETURNING 1
 	), changed_invitation AS (
 		UPDATE partner_portal.invitation i SET role = v.role, details = i.details || jsonb_build_object('attributes', v.attributes)
 		FROM verdict v, step s
-		WHERE s.taken AND v.problem IS NULL AND NOT v.same AND i.workspace_id = asked.workspace_id AND i.invitation_id = v.invitation_id
-	), invited AS MATERIALIZED (
-		SELECT count(partner_portal.create_invitation(wanted => jsonb_populate_record(NULL::partner_portal.invitation,
-			jsonb_build_object('workspace_id', asked.workspace_id, 'kind', 'portal', 'portal_id', asked.portal_id, 'email', v.email, 'role', v.role,
-				'details', jsonb_build_object('attributes', v.attributes))), capped => false)) AS n
+		WHERE s.taken AND v.problem IS NULL AND NOT v.same AND i.ctid = v.invitation_at AND i.workspace_id = asked.workspace_id AND i.state = 'pending'
+		RETURNING 1
+	), fresh AS MATERIALIZED (
+		SELECT nextval('partner_portal.invitation_invitation_id_seq') AS invitation_id, v.email, v.role, v.attributes, coalesce(v.locale, inviters_locale, 'en') AS locale,
+			partner_portal.new_token() AS token
 		FROM verdict v, step s
 		WHERE s.taken AND v.problem IS NULL AND v.account_id IS NULL AND v.invitation_id IS NULL
+	), made AS (
+		INSERT INTO partner_portal.invitation (workspace_id, invitation_id, partner_key, kind, email, role, portal_id, details, invited_by, expires_at, token_hash)
+		OVERRIDING SYSTEM VALUE
+		SELECT asked.workspace_id, f.invitation_id, 0, 'portal', f.email, f.role, asked.portal_id, jsonb_build_object('attributes', f.attributes), partner_portal.current_account_id(),
+			specimen.expires_at, sha256(f.token::bytea)
+		FROM fresh f
+		ON CONFLICT DO NOTHING
+		RETURNING 1
+	), letter AS MATERIALIZED (
+		SELECT l.locale, partner_portal.mail_invitation(l.locale, specimen, inviter, link) AS mail FROM (SELECT DISTINCT f.locale FROM fresh f) l
+	), mailed AS (
+		INSERT INTO partner_portal.notification AS n (workspace_id, partner_key, kind, dedupe_key, recipient, locale, subject, text_body, html_body, secret, expires_at)
+		SELECT asked.workspace_id, coalesce((SELECT w.partner_key FROM partner_portal.workspace w WHERE w.workspace_id = asked.workspace_id), 0), 'invitation',
+			format('%s:1:1', f.invitation_id), f.email, l.locale, (l.mail).subject, replace((l.mail).text_body, in_place_of, f.token),
+			replace((l.mail).html_body, in_place_of, f.token), f.token, specimen.expires_at
+		FROM fresh f JOIN letter l ON l.locale = f.locale
+		RETURNING n.workspace_id, n.notification_id
+	), queued AS (
+		INSERT INTO partner_portal.delivery_queue AS q (workspace_id, notification_id, destination)
+		SELECT m.workspace_id, m.notification_id, 0 FROM mailed m
+		RETURNING 1
+	), done AS MATERIALIZED (
+		SELECT (SELECT count(*) FROM changed_user) + (SELECT count(*) FROM changed_invitation) + (SELECT count(*) FROM made) AS n
 	)
 	SELECT v.line, left(v.email, 320), CASE WHEN v.problem IS NOT NULL THEN 'error' WHEN v.account_id IS NULL AND v.invitation_id IS NULL THEN 'invited' WHEN v.same THEN 'unchanged' ELSE 'updated' END,
 		CASE WHEN v.problem IS NOT NULL THEN v.problem WHEN NOT s.taken AND NOT dry_run THEN format('nothing was done, since line %s is in error', s.bad_line) END
-	FROM verdict v, step s, invited
+	FROM verdict v, step s, done
+	WHERE partner_portal.done_as_meant(done.n, CASE WHEN s.taken THEN s.meant ELSE 0 END)
 	ORDER BY v.line;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.bulk_update_portal_users(bigint, text, boolean, text) IS
 'Invites and changes users of a portal by a CSV file (RFC 4180; byte order mark, any line ends): columns email, role (viewer or editor) and any attributes by technical name, in any order. Who is neither a user nor invited is invited; who is gets the role and the attributes of the columns that are there, an empty cell takes a value away. Several values are parted by semicolons (\; is one within a value). An apostrophe before = + - @, a tab or CR shields text from spreadsheets and is not part of the value.
 One row per line that is not empty, with the line it begins on: outcome invited, updated, unchanged or error, and a message. With on_error abort nothing is done when any line is in error, and every message says so; skip does the others. dry_run does nothing and says what would be. A bad heading is one error, and nothing is done. Invitations made so are not counted by partner_portal.invitations_per_hour.
-For the partner''s owner or administrator. 42501, P0002; 22004, 22023; PP005 the partner is deleted.';
+For the partner''s owner or administrator. 42501, P0002; 22004, 22023; 40001 a user came or went meanwhile, and nothing was done; PP005 the partner is deleted.';
 REVOKE ALL ON FUNCTION partner_portal.bulk_update_portal_users(bigint, text, boolean, text) FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

@@ -417,6 +417,7 @@ take_fingerprint(PpAccess *access)
 
 		add_print(access, user->portal_id);
 		add_print(access, user->edits);
+		add_print(access, (int64) user->shares);
 		access->fingerprint = hash_bytes_extended(user->attributes, VARSIZE(user->attributes),
 												  access->fingerprint);
 	}

@@ -129,6 +129,7 @@ typedef struct PpPortalUser
 	int64		portal_id;
 	bool		edits;			/* role editor */
 	const void *attributes;		/* Jsonb */
+	uint64		shares;			/* another number when what is shared is other */
 } PpPortalUser;
 
 /* What a customer lets a partner do, while it lasts. */

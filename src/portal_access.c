@@ -20,6 +20,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -46,42 +47,6 @@ static SharedFolders editable;
 PG_FUNCTION_INFO_V1(partner_portal_current_portal_id);
 PG_FUNCTION_INFO_V1(partner_portal_portal_folders);
 PG_FUNCTION_INFO_V1(partner_portal_attribute);
-
-/*
- * pp_read_portal_users reads the portals that an account is a user of into the
- * current memory context.
- */
-void
-pp_read_portal_users(Oid schema, PpAccess *access)
-{
-	Relation	relation = pp_open_ours(schema, "portal_account");
-	SysScanDesc scan;
-	HeapTuple	row;
-	int			room = 2;
-
-	if (relation == NULL)
-		return;
-	access->portals = palloc(room * sizeof(PpPortalUser));
-	scan = pp_scan_by_id(relation, "portal_account_account_id", "account_id", access->account_id);
-	while (HeapTupleIsValid(row = systable_getnext(scan)))
-	{
-		PpPortalUser *user;
-		bool		isnull;
-
-		if (access->n_portals == room)
-		{
-			room *= 2;
-			access->portals = repalloc(access->portals, room * sizeof(PpPortalUser));
-		}
-		user = &access->portals[access->n_portals++];
-		user->workspace_id = pp_row_id(row, relation, "workspace_id");
-		user->portal_id = pp_row_id(row, relation, "portal_id");
-		user->edits = pp_row_text_is(row, relation, "role", "editor");
-		user->attributes = DatumGetJsonbPCopy(pp_row_column(row, relation, "attributes", &isnull));
-	}
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-}
 
 /*
  * pp_portal_user returns as what an account may act in a portal, or NULL.  The
@@ -186,6 +151,68 @@ collect(Oid schema, int64 group_id, bool to_edit, SharedFolders *folders)
 	hash_destroy(seen);
 	table_close(folder, AccessShareLock);
 	table_close(share, AccessShareLock);
+}
+
+/*
+ * shares_print sums up in a number which folders the users of a portal may read
+ * and edit.
+ */
+static uint64
+shares_print(Oid schema, int64 portal_id)
+{
+	uint64		print = 0;
+
+	if (!OidIsValid(get_relname_relid("folder_share", schema)))
+		return print;
+	for (int to_edit = 0; to_edit <= 1; to_edit++)
+	{
+		SharedFolders folders = {0};
+
+		collect(schema, portal_id, to_edit, &folders);
+		/* in whatever order they were found */
+		for (int i = 0; i < folders.n; i++)
+			print += hash_bytes_extended((const unsigned char *) &folders.ids[i],
+										 sizeof(Datum), to_edit);
+		pfree(folders.ids);
+	}
+	return print;
+}
+
+/*
+ * pp_read_portal_users reads the portals that an account is a user of into the
+ * current memory context.
+ */
+void
+pp_read_portal_users(Oid schema, PpAccess *access)
+{
+	Relation	relation = pp_open_ours(schema, "portal_account");
+	SysScanDesc scan;
+	HeapTuple	row;
+	int			room = 2;
+
+	if (relation == NULL)
+		return;
+	access->portals = palloc(room * sizeof(PpPortalUser));
+	scan = pp_scan_by_id(relation, "portal_account_account_id", "account_id", access->account_id);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		PpPortalUser *user;
+		bool		isnull;
+
+		if (access->n_portals == room)
+		{
+			room *= 2;
+			access->portals = repalloc(access->portals, room * sizeof(PpPortalUser));
+		}
+		user = &access->portals[access->n_portals++];
+		user->workspace_id = pp_row_id(row, relation, "workspace_id");
+		user->portal_id = pp_row_id(row, relation, "portal_id");
+		user->edits = pp_row_text_is(row, relation, "role", "editor");
+		user->attributes = DatumGetJsonbPCopy(pp_row_column(row, relation, "attributes", &isnull));
+		user->shares = shares_print(schema, user->portal_id);
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
 }
 
 /*
