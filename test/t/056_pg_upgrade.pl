@@ -2,7 +2,8 @@
 # way, every table, counter and sequence arrives as it was, and the catalog is that of a fresh installation.
 #
 # From the same version; or through the installations that PP_UPGRADE_FROM names, oldest first, and then to the one under test:
-# PP_UPGRADE_FROM="/usr/lib/postgresql/15 /usr/lib/postgresql/17". Each must have this extension (test/matrix sees to it).
+# PP_UPGRADE_FROM="/usr/lib/postgresql/15 /usr/lib/postgresql/17". Each must have this extension (test/matrix sees to it). If the
+# oldest offers version 1.0 too, a database of that version goes the same way and is updated at its end.
 
 use strict;
 use warnings FATAL => 'all';
@@ -35,23 +36,23 @@ my $tables = "SELECT relname FROM pg_class WHERE relnamespace = 'partner_portal'
 # What a database holds: each table row by row, those of the application too, and where the sequences stand.
 sub contents
 {
-	my ($node) = @_;
-	return join "\n", (map { "$_\n" . $node->safe_psql('postgres', "SELECT t::text FROM $_ t ORDER BY 1") }
-		(map { "partner_portal.$_" } split /\n/, $node->safe_psql('postgres', $tables)), 'public.orders'),
-		$node->safe_psql('postgres', "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'partner_portal' ORDER BY 1");
+	my ($node, $database) = @_;
+	return join "\n", (map { "$_\n" . $node->safe_psql($database, "SELECT t::text FROM $_ t ORDER BY 1") }
+		(map { "partner_portal.$_" } split /\n/, $node->safe_psql($database, $tables)), $database eq 'postgres' ? 'public.orders' : ()),
+		$node->safe_psql($database, "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'partner_portal' ORDER BY 1");
 }
 
 # Who may do what, with what is on: privileges of all but owners, row level security, policies, triggers. The same in every version.
 sub fences
 {
-	my ($node) = @_;
-	return $node->safe_psql('postgres', <<'S');
+	my ($node, $database) = @_;
+	return $node->safe_psql($database, <<'S');
 SELECT 'privilege', o.name, g.grantee::regrole::text, g.privilege_type, g.is_grantable FROM (
 	SELECT c.oid::regclass::text, c.relowner, c.relacl FROM pg_class c WHERE c.relnamespace IN ('partner_portal'::regnamespace, 'public'::regnamespace)
 	UNION ALL SELECT a.attrelid::regclass || '.' || a.attname, c.relowner, a.attacl FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace IN ('partner_portal'::regnamespace, 'public'::regnamespace)
 	UNION ALL SELECT p.oid::regprocedure::text, p.proowner, p.proacl FROM pg_proc p WHERE p.pronamespace = 'partner_portal'::regnamespace
 	UNION ALL SELECT 'schema ' || nspname, nspowner, nspacl FROM pg_namespace WHERE nspname = 'partner_portal'
-	UNION ALL SELECT 'database ' || datname, datdba, datacl FROM pg_database WHERE datname = 'postgres') o (name, owner, acl), aclexplode(o.acl) g
+	UNION ALL SELECT 'database ' || datname, datdba, datacl FROM pg_database WHERE datname = current_database()) o (name, owner, acl), aclexplode(o.acl) g
 WHERE g.grantee <> o.owner ORDER BY 2, 3, 4;
 SELECT c.oid::regclass, c.relrowsecurity, c.relforcerowsecurity, c.reloptions FROM pg_class c
 WHERE c.relnamespace IN ('partner_portal'::regnamespace, 'public'::regnamespace) AND c.relkind IN ('r', 'v', 'S') ORDER BY c.oid::regclass::text;
@@ -130,13 +131,21 @@ GRANT SELECT ON order_count TO regress_app;
 S
 is($old->safe_psql('postgres', join ' UNION ALL ', map { "SELECT '$_' WHERE NOT EXISTS (SELECT FROM partner_portal.$_)" } split /\n/, $old->safe_psql('postgres', $tables)),
 	'acl_signal', 'there are rows in every table that is to have any');
-is($old->safe_psql('postgres', 'SELECT * FROM partner_portal.verify()'), '', 'verify() finds nothing to begin with');
+my @databases = ('postgres');
+if (-e $old->config_data('--sharedir') . '/extension/partner_portal--1.0.sql')
+{
+	push @databases, 'earlier';
+	$old->safe_psql('postgres', 'CREATE DATABASE earlier');
+	$old->safe_psql('earlier', "CREATE EXTENSION partner_portal VERSION '1.0'");
+	$old->safe_psql('earlier', slurp_file("$FindBin::Bin/every_kind.sql"));
+}
+is($old->safe_psql($_, 'SELECT * FROM partner_portal.verify()'), '', "verify() finds nothing to begin with in database $_") foreach @databases;
 
 my $hop = 0;
 foreach my $to (@from > 1 ? @from[ 1 .. $#from ] : (), undef)
 {
-	my $contents = contents($old);
-	my $fences = fences($old);
+	my %contents = map { $_ => contents($old, $_) } @databases;
+	my %fences = map { $_ => fences($old, $_) } @databases;
 	my $new = cluster('next' . ++$hop, $to, !@from);
 	my $what = $old->pg_version->major . ' to ' . $new->pg_version->major;
 	$old->stop;
@@ -147,9 +156,13 @@ foreach my $to (@from > 1 ? @from[ 1 .. $#from ] : (), undef)
 	ok(IPC::Run::run([ bindir($new) . '/pg_upgrade', '--no-sync', '-d', $old->data_dir, '-D', $new->data_dir, '-b', bindir($old), '-B', bindir($new),
 			'-s', $new->host, '-p', $old->port, '-P', $new->port ], '>', \$said, '2>&1'), "$what: pg_upgrade") or BAIL_OUT($said);
 	$new->start;
-	same(contents($new), $contents, "$what: every table, counter and sequence is as it was");
-	same(fences($new), $fences, "$what: so are privileges, policies and triggers");
-	is($new->safe_psql('postgres', 'SELECT * FROM partner_portal.verify()'), '', "$what: verify() finds nothing");
+	foreach my $database (@databases)
+	{
+		my $of = $database eq 'postgres' ? $what : "$what, version 1.0";
+		same(contents($new, $database), $contents{$database}, "$of: every table, counter and sequence is as it was");
+		same(fences($new, $database), $fences{$database}, "$of: so are privileges, policies and triggers");
+		is($new->safe_psql($database, 'SELECT * FROM partner_portal.verify()'), '', "$of: verify() finds nothing");
+	}
 	$new->safe_psql('postgres', 'CREATE DATABASE fresh');
 	$new->safe_psql('fresh', 'CREATE EXTENSION partner_portal');
 	same(members($new, 'postgres'), members($new, 'fresh'), "$what: the extension is what a fresh one is");
@@ -174,5 +187,15 @@ foreach my $to (@from > 1 ? @from[ 1 .. $#from ] : (), undef)
 like($old->safe_psql('postgres', 'SELECT partner_portal.delivery_home_problem()'), qr/copy/, 'the upgraded database takes itself for a copy');
 $old->safe_psql('postgres', 'SELECT partner_portal.adopt_deliveries()');
 is($old->safe_psql('postgres', 'SELECT partner_portal.delivery_home_problem()'), '', 'until it adopts what is to be sent');
+# the version of the extension came along, and is raised where it lies now
+foreach my $database (grep { $_ ne 'postgres' } @databases)
+{
+	is($old->safe_psql($database, "SELECT extversion FROM pg_extension WHERE extname = 'partner_portal'"), '1.0', 'a database of version 1.0 is still of that');
+	$old->safe_psql($database, 'ALTER EXTENSION partner_portal UPDATE');
+	same(members($old, $database), members($old, 'postgres'), 'updated, it is what the other one is');
+	is($old->safe_psql($database, 'SELECT * FROM partner_portal.verify()'), '', 'verify() finds nothing in it');
+	is($old->safe_psql($database, "SELECT count(*) > 0 FROM partner_portal.run_billing('2026-06-15') WHERE problem IS NULL"), 't', 'billing goes on in it');
+	is($old->safe_psql($database, 'SELECT * FROM partner_portal.verify()'), '', 'verify() finds nothing then');
+}
 $old->stop;
 done_testing();
