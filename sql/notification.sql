@@ -161,8 +161,10 @@ REVOKE ALL ON FUNCTION partner_portal.mail_message(text, text, text, text, text,
 
 CREATE FUNCTION partner_portal.enqueue_mail(workspace_id bigint, kind text, dedupe_key text, recipient text, locale text,
 	mail partner_portal.mail_content, secret text DEFAULT NULL, expires_at timestamptz DEFAULT NULL, unsubscribe_url text DEFAULT NULL) RETURNS bigint
-	LANGUAGE sql
-BEGIN ATOMIC
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+	owed bigint;
+BEGIN
 	WITH made AS (
 		INSERT INTO partner_portal.notification AS n (workspace_id, partner_key, kind, dedupe_key, recipient, locale,
 			subject, text_body, html_body, secret, expires_at, unsubscribe_url)
@@ -178,8 +180,10 @@ BEGIN ATOMIC
 		SELECT m.workspace_id, m.notification_id, 0 FROM made m
 		RETURNING q.notification_id
 	)
-	SELECT q.notification_id FROM queued q;
-END;
+	SELECT q.notification_id INTO owed FROM queued q;
+	RETURN owed;
+END
+$$;
 COMMENT ON FUNCTION partner_portal.enqueue_mail(bigint, text, text, text, text, partner_portal.mail_content, text, timestamptz, text) IS
 'For our own functions, in the transaction that causes the mail: one mail to one recipient, at most once per workspace, kind and dedupe_key. A workspace_id of NULL is the platform; secret is a token that the body holds, to be blanked; unsubscribe_url for lists only. Returns the notification''s id, or NULL if it was already owed.';
 REVOKE ALL ON FUNCTION partner_portal.enqueue_mail(bigint, text, text, text, text, partner_portal.mail_content, text, timestamptz, text) FROM PUBLIC;

@@ -17,7 +17,7 @@ from collections import namedtuple
 import psycopg2
 
 DATABASE = 'pp_bench'
-ROWS = ('copy_keys', 'mass_disable', 'activate', 'held_snapshot', 'row_security', 'isolated', 'panel', 'usage', 'login')
+ROWS = ('copy_keys', 'mass_disable', 'activate', 'held_snapshot', 'row_security', 'isolated', 'panel', 'usage', 'login', 'delivery')
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # ratios: one for each pair; goal: the bound that the median is held to; faster: whether the ratio is to be high
