@@ -37,7 +37,6 @@
 
 #define NAP_MS			1000	/* between looks at the queue */
 #define BATCH_MS		10		/* results wait so long for company */
-#define BATCH			(PP_SLOTS / 2)
 #define GRACE_MS		1000	/* for transfers under way at shutdown */
 #define LOOK_MS			20		/* between looks at all destinations, and */
 #define LOOK_SHARE		20		/* so many times as long as one takes */
@@ -64,6 +63,7 @@ typedef struct Engine
 	bool		stopping;
 	TimestampTz next_look;
 	TimestampTz next_claim;
+	int64		turn_time;		/* of the last turn, in microseconds */
 	TimestampTz rest_until;		/* no turn before, after one that failed */
 	int			problems;		/* turns that failed in a row */
 } Engine;
@@ -266,6 +266,7 @@ turn(Engine *engine)
 	engine->ended_count = 0;
 	engine->next_claim = engine->round.around ? TimestampTzPlusMilliseconds(now, NAP_MS) : engine->next_look;
 	send_claimed(engine);
+	engine->turn_time = GetCurrentTimestamp() - now;
 	return true;
 }
 
@@ -282,6 +283,19 @@ next_turn(Engine *engine)
 }
 
 /*
+ * patience is how long results wait for company, in microseconds.  When at least
+ * half of what was under way has ended, it is worth waiting for the rest as long
+ * as a turn takes, most of which is the flush of its commit.
+ */
+static int64
+patience(Engine *engine)
+{
+	int64		most = BATCH_MS * INT64CONST(1000);
+
+	return engine->ended_count >= engine->slot_count ? Min(most, engine->turn_time) : most;
+}
+
+/*
  * turn_is_due tells whether results or free slots ask for a turn.
  */
 static bool
@@ -293,8 +307,7 @@ turn_is_due(Engine *engine)
 	if (now < engine->rest_until)
 		return false;
 	if (engine->ended_count > 0)
-		return engine->ended_count >= BATCH || engine->ended_count >= flying ||
-			TimestampDifferenceExceeds(engine->ended_at, now, BATCH_MS);
+		return flying == 0 || now - engine->ended_at >= patience(engine);
 	if (engine->stopping || flying >= PP_SLOTS || engine->left <= 0)
 		return false;
 	return now >= next_turn(engine);
@@ -318,7 +331,7 @@ wait_for_something(Engine *engine, bool due)
 	else if (now < engine->rest_until)
 		timeout = TimestampDifferenceMilliseconds(now, engine->rest_until);
 	else if (engine->ended_count > 0)
-		timeout = BATCH_MS;
+		timeout = TimestampDifferenceMilliseconds(now, engine->ended_at + patience(engine));
 	else if (engine->slot_count < PP_SLOTS && engine->left > 0)
 		timeout = Min(timeout, TimestampDifferenceMilliseconds(now, next_turn(engine)));
 	if (network >= 0)
