@@ -115,6 +115,17 @@ find_server() {
 	fi
 }
 
+# sanitize: from here on the extension is built with the address and undefined behaviour sanitizers, and servers run under
+# them, to whose logs they report. With Debian 12's gcc no server starts so.
+build_flags=()
+under=()
+sanitize() {
+	local library
+	library=$(realpath "$(gcc -print-file-name=libasan.so)")
+	build_flags=("COPT=-fsanitize=address,undefined -fno-sanitize=alignment -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1")
+	under=(env "LD_PRELOAD=$library" ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1)
+}
+
 # sources: the files of the checkout in the working directory, tracked or not ignored, as a tar archive; of an unpacked
 # release all but what a build makes.
 sources() {
@@ -173,7 +184,7 @@ start_server() {
 		echo "log_min_messages = warning"
 		printf '%s\n' "$@"
 	} | as_user tee -a "$scratch/data/postgresql.conf" >/dev/null
-	as_user "$bindir/pg_ctl" -D "$scratch/data" -l "$scratch/server.log" -w -s start ||
+	as_user "${under[@]}" "$bindir/pg_ctl" -D "$scratch/data" -l "$scratch/server.log" -w -s start ||
 		{ cat "$scratch/server.log" >&2; die "the server did not start"; }
 	postmaster=$(head -n 1 "$scratch/data/postmaster.pid")
 	export PGHOST=$scratch PGPORT=5432 PGUSER=postgres PGDATABASE=postgres
