@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #include "access/xact.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -526,10 +525,7 @@ partner_portal_deliver_notifications(PG_FUNCTION_ARGS)
 				 errmsg("nothing is delivered: partner_portal.enabled is off")));
 		PG_RETURN_VOID();
 	}
-	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
 	if (pp_engine_run(false, PP_WEBHOOKS, &max_rows) == PP_ENGINE_DONE && max_rows > 0)
 		(void) pp_engine_run(false, PP_MAIL, &max_rows);
-	SPI_finish();
 	PG_RETURN_VOID();
 }

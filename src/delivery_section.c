@@ -78,11 +78,11 @@ pp_section_enter(bool worker, PpSection *section)
 			CommitTransactionCommand();
 		return false;
 	}
+	/* Each section by itself, so that what it read goes with it and not with a procedure that runs for long. */
+	if (SPI_connect_ext(worker ? 0 : SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
 	if (worker)
-	{
-		SPI_connect();
 		PushActiveSnapshot(GetTransactionSnapshot());
-	}
 	GetUserIdAndSecContext(&section->user, &section->security);
 	section->guc_level = NewGUCNestLevel();
 	pin("search_path", "pg_catalog, pg_temp");
@@ -113,5 +113,8 @@ pp_section_leave(bool worker, PpSection *section)
 		pgstat_report_activity(STATE_IDLE, NULL);
 	}
 	else
+	{
 		SPI_commit();
+		SPI_finish();
+	}
 }
