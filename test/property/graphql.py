@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-# packages: python3-psycopg2
-"""graphql.py: doc/connecting.md's GraphQL server, asked over HTTP by two partners, by nobody, and with a bad token.
+# packages: python3-psycopg2 pgbouncer
+"""graphql.py: doc/connecting.md's GraphQL server, asked over HTTP by two partners, by nobody, and with a bad token; then by all
+of them at once through PgBouncer, in transaction mode and configured as the page has it.
 
 It needs node and npm, and what npm fetches; without them it is skipped.
 """
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 from lib import harness
 from lib.harness import skip, verdict
@@ -40,12 +42,13 @@ def make_database():
     return connection
 
 
-def start_server(directory):
-    """doc/connecting.md's server on a port that is free, and that port."""
+def start_server(directory, settings=None):
+    """doc/connecting.md's server on a port that is free, and that port; with these environment variables."""
     with open(os.path.join(directory, "server.js"), "w") as file:
         file.write(harness.page_block("doc/connecting.md", "GraphQL over the schema", "js"))
     environment = dict(os.environ, PGHOST=os.environ.get("PGHOST", "/var/run/postgresql"), PGUSER=ROLE, PGDATABASE=DATABASE, PORT="0")
     environment.pop("DATABASE_URL", None)
+    environment.update(settings or {})
     server = subprocess.Popen(["node", "server.js"], cwd=directory, env=environment, stdout=subprocess.PIPE, text=True)
     line = server.stdout.readline() if select.select([server.stdout], [], [], 30)[0] else ""
     found = re.match(r"listening on port (\d+)$", line)
@@ -104,6 +107,35 @@ def ask_all(port, cursor):
     verdict(rows == [(3, 4), (4, 4), (5, 5), (6, 6)], "nothing else has changed", [rows])
 
 
+def ask_through_pooler(directory):
+    """60 queries at once, of three accounts and of nobody, on a few connections that everyone gets in turn."""
+    pgbouncer, bouncer_port = harness.start_pgbouncer(directory, DATABASE, ROLE)
+    server = None
+    try:
+        with open(os.path.join(harness.TOP, "doc", "connecting.md")) as page:
+            settings = re.search(r"POSTGRAPHILE_PREPARED_STATEMENT_CACHE_SIZE=(\d+)", page.read())
+        server, port = start_server(directory, {"PGHOST": directory, "PGPORT": str(bouncer_port), "PGDATABASE": "portal",
+                                                settings.group(0).split("=")[0]: settings.group(1)})
+        verdict(port is not None, "it listens when it connects through PgBouncer")
+        if port is None:
+            return
+        people = [(1, ([1, 3, 5], {3: 4, 5: 5})), (2, ([2, 4, 6], {4: 4, 6: 6})), (3, ([3], {3: 4})), (None, ([], {}))] * 15
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(lambda person: listed(ask(port, person[0] and harness.token(SECRET, person[0]), LIST)), people))
+        wrong = [(person, answer) for person, answer in zip(people, answers) if answer != person[1]]
+        verdict(not wrong, "60 queries at once through PgBouncer, of three accounts and of nobody, each list what is theirs", wrong)
+        answer = ask(port, harness.token(SECRET, 1), "mutation { within: %s beyond: %s }" % (KEY % (5, "the sixth"), KEY % (4, "of another's")))
+        verdict(codes(answer) == ["42501"] and answer["errors"][0]["path"] == ["beyond"] and answer["data"]["within"],
+                "a key is made through it, and another's refused", [answer])
+        answer = listed(ask(port, harness.token(SECRET, 1), LIST))
+        verdict(answer == ([1, 3, 5], {3: 4, 5: 6}), "and is there", [answer])
+    finally:
+        for process in (server, pgbouncer):
+            if process is not None:
+                process.terminate()
+                process.wait()
+
+
 def fetch(directory):
     """What the server needs, from npm; why it cannot be had, if so."""
     if not shutil.which("node") or not shutil.which("npm"):
@@ -135,6 +167,7 @@ def main():
                 if server is not None:
                     server.terminate()
                     server.wait()
+            ask_through_pooler(directory)
     superuser.close()
     harness.drop_database(DATABASE)
     sys.exit(harness.finish())

@@ -15,9 +15,7 @@ what npm fetches.
 import argparse
 import os
 import random
-import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -56,32 +54,6 @@ def make_database():
 
 def page_block(kind):
     return harness.page_block("doc/connecting.md", "Behind a pooler", kind)
-
-
-def start_pgbouncer(directory):
-    """PgBouncer as doc/connecting.md has it, but for its places and for how it knows people."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    host = os.environ.get("PGHOST", "/var/run/postgresql")
-    text = page_block("ini")
-    text = re.sub(r"^portal = .*", "portal = host=%s port=%s dbname=%s user=%s" % (host, os.environ.get("PGPORT", "5432"), DATABASE, ROLE), text, flags=re.M)
-    text = re.sub(r"^auth_type = .*", "auth_type = any", text, flags=re.M)
-    text = re.sub(r"^auth_file = .*\n", "", text, flags=re.M)
-    text = re.sub(r"^listen_port = .*", "listen_port = %d\nlisten_addr = 127.0.0.1\nunix_socket_dir = %s\nlogfile = %s/log\npidfile = %s/pid\nadmin_users = %s\nserver_round_robin = 1"
-                  % (port, directory, directory, directory, ROLE), text, flags=re.M)
-    path = os.path.join(directory, "pgbouncer.ini")
-    with open(path, "w") as file:
-        file.write(text)
-    process = subprocess.Popen(["pgbouncer", "-q", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(200):
-        if os.path.exists(os.path.join(directory, ".s.PGSQL.%d" % port)):
-            return process, port
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)
-    with open(os.path.join(directory, "log")) as file:
-        raise SystemExit("pgbouncer does not start:\n" + file.read())
 
 
 class Client(threading.Thread):
@@ -254,7 +226,7 @@ def main():
     pgbouncer = None
     with harness.signing(cursor, SECRET) as directory:
         try:
-            pgbouncer, port = start_pgbouncer(directory)
+            pgbouncer, port = harness.start_pgbouncer(directory, DATABASE, ROLE)
             clients = [Client(n, directory, port) for n in range(1, options.clients + 1)]
             start = time.monotonic()
             for client in clients:

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import subprocess
 import tempfile
 import time
 
@@ -136,3 +138,29 @@ def page_block(page, title, kind):
     with open(os.path.join(TOP, page)) as file:
         section = re.search(r"^## %s\n(.*?)(?:^## |\Z)" % re.escape(title), file.read(), re.M | re.S).group(1)
     return re.search(r"^```%s\n(.*?)^```" % kind, section, re.M | re.S).group(1)
+
+
+def start_pgbouncer(directory, database, role):
+    """PgBouncer as doc/connecting.md has it, but for its places and for how it knows people: its process and port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    host = os.environ.get("PGHOST", "/var/run/postgresql")
+    text = page_block("doc/connecting.md", "Behind a pooler", "ini")
+    text = re.sub(r"^portal = .*", "portal = host=%s port=%s dbname=%s user=%s" % (host, os.environ.get("PGPORT", "5432"), database, role), text, flags=re.M)
+    text = re.sub(r"^auth_type = .*", "auth_type = any", text, flags=re.M)
+    text = re.sub(r"^auth_file = .*\n", "", text, flags=re.M)
+    text = re.sub(r"^listen_port = .*", "listen_port = %d\nlisten_addr = 127.0.0.1\nunix_socket_dir = %s\nlogfile = %s/log\npidfile = %s/pid\nadmin_users = %s\nserver_round_robin = 1"
+                  % (port, directory, directory, directory, role), text, flags=re.M)
+    path = os.path.join(directory, "pgbouncer.ini")
+    with open(path, "w") as file:
+        file.write(text)
+    process = subprocess.Popen(["pgbouncer", "-q", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        if os.path.exists(os.path.join(directory, ".s.PGSQL.%d" % port)):
+            return process, port
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    with open(os.path.join(directory, "log")) as file:
+        raise SystemExit("pgbouncer does not start:\n" + file.read())
