@@ -70,15 +70,23 @@ DECLARE
 	i partner_portal.invoice := partner_portal.authorized_invoice('read', invoice_id);
 	credited text := (SELECT o.invoice_number FROM partner_portal.invoice o WHERE o.workspace_id = i.workspace_id AND o.invoice_id = i.credits_invoice_id);
 	title text := CASE WHEN i.status = 'draft' THEN 'Draft invoice' WHEN i.document = 'credit_note' THEN 'Credit note ' || i.invoice_number ELSE 'Invoice ' || i.invoice_number END;
-	style text := 'body{font:14px/1.45 "Helvetica Neue",Arial,sans-serif;color:#1c2430;max-width:760px;margin:32px auto;padding:0 20px}'
-		'h1{font-size:24px;margin:0 0 4px}.state{font-weight:bold;color:#a32020}.parties{display:flex;gap:40px;margin:24px 0}.parties div{flex:1}'
-		'.parties h2,figcaption{font-size:12px;text-transform:uppercase;letter-spacing:.05em;color:#5a6676;margin:0 0 4px}address{font-style:normal;white-space:pre-line}'
-		'dl{display:grid;grid-template-columns:max-content auto;gap:2px 16px;margin:0 0 24px}dt{color:#5a6676}dd{margin:0}'
-		'table{width:100%;border-collapse:collapse}th,td{text-align:left;padding:6px 8px;vertical-align:top}th{border-bottom:2px solid #1c2430}'
-		'th.number,td.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}tr.line td{border-top:1px solid #d5dbe3}tr.band td{color:#5a6676;font-size:12px;padding:1px 8px}'
-		'tfoot td{border-top:1px solid #1c2430}tfoot tr.total td{font-weight:bold;font-size:16px;border-top:2px solid #1c2430}'
-		'figure{margin:32px 0 0}svg{width:100%;height:auto}svg text{font-size:12px;fill:#1c2430}svg text.when{font-size:10px;fill:#5a6676}.bar{fill:#8aa4c8}.bar.now{fill:#24508f}'
-		'footer{margin-top:24px;color:#5a6676;font-size:12px}tr{break-inside:avoid}figure{break-inside:avoid}@page{size:A4;margin:18mm}@media print{body{margin:0;max-width:none;padding:0}}';
+	style text := ':root{color-scheme:light dark;--page:#eef0f3;--card:#fff;--ink:#1c2430;--soft:#566172;--line:#d5dae1;--warn:#a32020;--bar:#6f8db8;--now:#24508f}'
+		'@media screen and (prefers-color-scheme:dark){:root{--page:#12161c;--card:#1b2129;--ink:#e8ebf0;--soft:#a5afbd;--line:#343d49;--warn:#ff9a8f;--bar:#58749c;--now:#a9c8f5}}'
+		'*{box-sizing:border-box}html{font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:var(--ink);background:var(--page);-webkit-text-size-adjust:100%}'
+		'body{max-width:820px;margin:2rem auto;padding:3rem;background:var(--card);border:1px solid var(--line);border-radius:4px;overflow-wrap:anywhere}'
+		'header{display:flex;flex-wrap:wrap;gap:1rem 2rem;justify-content:space-between;align-items:flex-start;margin:0 0 2rem}h1{font-size:1.6rem;line-height:1.2;margin:0}'
+		'.due{margin:0;text-align:right}.due b{display:block;font-size:1.6rem;line-height:1.2;font-variant-numeric:tabular-nums;white-space:nowrap}.due span,.parties h2,figcaption{font-size:.8rem;font-weight:600;color:var(--soft)}'
+		'.state{flex-basis:100%;margin:0;padding:.5rem .75rem;border-left:4px solid var(--warn);font-weight:600;color:var(--warn)}'
+		'.parties{display:flex;flex-wrap:wrap;gap:1.5rem 3rem;margin:0 0 2rem}.parties div{flex:1 1 14rem}.parties h2{margin:0 0 .25rem}address{font-style:normal;white-space:pre-line}address::first-line{font-weight:600}'
+		'dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.2rem 1.5rem;margin:0 0 2rem;padding:1rem 0;border:solid var(--line);border-width:1px 0}dt{color:var(--soft)}dd{margin:0}'
+		'.lines{overflow-x:auto}table{width:100%;min-width:30rem;border-collapse:collapse;overflow-wrap:break-word}th,td{text-align:left;padding:.5rem .6rem;vertical-align:top}th{font-size:.8rem;color:var(--soft);border-bottom:2px solid var(--ink)}'
+		'th:first-child,td:first-child{padding-left:0}th:last-child,td:last-child{padding-right:0}td small{color:var(--soft)}'
+		'th.number,td.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}tr.line+tr.line td,tr.band+tr.line td{border-top:1px solid var(--line)}tr.band td{color:var(--soft);font-size:.85rem;padding-top:0;padding-bottom:.15rem}'
+		'tfoot td{padding-top:.35rem;padding-bottom:.35rem;text-align:right}tfoot tr:first-child td{border-top:2px solid var(--ink);padding-top:.6rem}tfoot tr.total td{font-weight:700;font-size:1.15rem}'
+		'figure{margin:2.5rem 0 0}svg{width:100%;height:auto}svg text{font-size:12px;fill:var(--ink)}svg text.when{font-size:10px;fill:var(--soft)}.bar{fill:var(--bar)}.bar.now{fill:var(--now)}'
+		'footer{margin-top:2rem;padding-top:1rem;border-top:1px solid var(--line);color:var(--soft);font-size:.8rem}thead{display:table-header-group}tr,figure,.parties,dl{break-inside:avoid}'
+		'@media(max-width:40rem){body{margin:0;padding:1.25rem 1rem;border:0;border-radius:0}.due{text-align:left}th,td{padding-left:.35rem;padding-right:.35rem}}'
+		'@page{size:A4;margin:18mm}@media print{html{font-size:10.5pt;background:none}body{margin:0;max-width:none;padding:0;border:0}.lines{overflow:visible}table{min-width:0}.bar,.bar.now{print-color-adjust:exact;-webkit-print-color-adjust:exact}}';
 BEGIN
 	RETURN E'<!DOCTYPE html>\n' || xmlserialize(CONTENT xmlelement(name html, xmlattributes('en' AS lang),
 		xmlelement(name head,
@@ -89,6 +97,9 @@ BEGIN
 		xmlelement(name body,
 			xmlelement(name header,
 				xmlelement(name h1, title),
+				xmlelement(name p, xmlattributes('due' AS class), xmlelement(name span, CASE WHEN i.status = 'void' THEN 'Void' WHEN i.document = 'credit_note' THEN 'Credited'
+						WHEN i.status = 'draft' THEN 'Total so far' WHEN i.status = 'paid' THEN 'Paid' ELSE 'Amount due' END),
+					xmlelement(name b, i.currency || ' ' || partner_portal.money_text(i.total_minor, i.minor_digits))),
 				CASE WHEN i.status IN ('draft', 'void') THEN xmlelement(name p, xmlattributes('state' AS class),
 					CASE i.status WHEN 'void' THEN 'Void: ' || coalesce(i.settled_note, '') ELSE 'Not final; it may still change.' END) END),
 			xmlelement(name section, xmlattributes('parties' AS class),
@@ -102,7 +113,7 @@ BEGIN
 					(7, 'Credits invoice', credited), (8, 'Reason', i.reason),
 					(9, 'Paid', CASE i.status WHEN 'paid' THEN concat_ws(', ', to_char(i.settled_at AT TIME ZONE i.time_zone, 'YYYY-MM-DD'), i.settled_note) END)) f (no, name, value)
 				WHERE f.value IS NOT NULL)),
-			xmlelement(name table,
+			xmlelement(name div, xmlattributes('lines' AS class, 'region' AS role, 'Lines' AS "aria-label", 0 AS tabindex), xmlelement(name table,
 				xmlelement(name thead, xmlelement(name tr, xmlelement(name th, 'Line'), xmlelement(name th, 'What'), xmlelement(name th, xmlattributes('number' AS class), 'Quantity'),
 					xmlelement(name th, xmlattributes('number' AS class), 'Price'), xmlelement(name th, xmlattributes('number' AS class), 'Amount ' || i.currency))),
 				xmlelement(name tbody, coalesce(partner_portal.invoice_page_lines(i), xmlelement(name tr, xmlelement(name td, 'nothing')))),
@@ -110,7 +121,7 @@ BEGIN
 					xmlelement(name tr, xmlelement(name td, xmlattributes(4 AS colspan), 'Subtotal'), xmlelement(name td, xmlattributes('number' AS class), partner_portal.money_text(i.subtotal_minor, i.minor_digits))),
 					xmlelement(name tr, xmlelement(name td, xmlattributes(4 AS colspan), concat_ws(', ', 'Tax', i.tax_note)), xmlelement(name td, xmlattributes('number' AS class), partner_portal.money_text(i.tax_minor, i.minor_digits))),
 					xmlelement(name tr, xmlattributes('total' AS class), xmlelement(name td, xmlattributes(4 AS colspan), CASE i.document WHEN 'credit_note' THEN 'Total credited' ELSE 'Total' END || ' ' || i.currency),
-						xmlelement(name td, xmlattributes('number' AS class), partner_portal.money_text(i.total_minor, i.minor_digits))))),
+						xmlelement(name td, xmlattributes('number' AS class), partner_portal.money_text(i.total_minor, i.minor_digits)))))),
 			CASE i.document WHEN 'invoice' THEN partner_portal.invoice_bars(i) END,
 			xmlelement(name footer, 'Measured from facts known at ' || to_char(i.known_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC. Each line is rounded once, half away from zero.'))
 		) AS text);

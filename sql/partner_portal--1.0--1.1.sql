@@ -507,6 +507,70 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 
 -- invoice_html.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.invoice_html(invoice_id bigint) RETURNS text
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
+DECLARE
+	i partner_portal.invoice := partner_portal.authorized_invoice('read', invoice_id);
+	credited text := (SELECT o.invoice_number FROM partner_portal.invoice o WHERE o.workspace_id = i.workspace_id AND o.invoice_id = i.credits_invoice_id);
+	title text := CASE WHEN i.status = 'draft' THEN 'Draft invoice' WHEN i.document = 'credit_note' THEN 'Credit note ' || i.invoice_number ELSE 'Invoice ' || i.invoice_number END;
+	style text := ':root{color-scheme:light dark;--page:#eef0f3;--card:#fff;--ink:#1c2430;--soft:#566172;--line:#d5dae1;--warn:#a32020;--bar:#6f8db8;--now:#24508f}'
+		'@media screen and (prefers-color-scheme:dark){:root{--page:#12161c;--card:#1b2129;--ink:#e8ebf0;--soft:#a5afbd;--line:#343d49;--warn:#ff9a8f;--bar:#58749c;--now:#a9c8f5}}'
+		'*{box-sizing:border-box}html{font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:var(--ink);background:var(--page);-webkit-text-size-adjust:100%}'
+		'body{max-width:820px;margin:2rem auto;padding:3rem;background:var(--card);border:1px solid var(--line);border-radius:4px;overflow-wrap:anywhere}'
+		'header{display:flex;flex-wrap:wrap;gap:1rem 2rem;justify-content:space-between;align-items:flex-start;margin:0 0 2rem}h1{font-size:1.6rem;line-height:1.2;margin:0}'
+		'.due{margin:0;text-align:right}.due b{display:block;font-size:1.6rem;line-height:1.2;font-variant-numeric:tabular-nums;white-space:nowrap}.due span,.parties h2,figcaption{font-size:.8rem;font-weight:600;color:var(--soft)}'
+		'.state{flex-basis:100%;margin:0;padding:.5rem .75rem;border-left:4px solid var(--warn);font-weight:600;color:var(--warn)}'
+		'.parties{display:flex;flex-wrap:wrap;gap:1.5rem 3rem;margin:0 0 2rem}.parties div{flex:1 1 14rem}.parties h2{margin:0 0 .25rem}address{font-style:normal;white-space:pre-line}address::first-line{font-weight:600}'
+		'dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.2rem 1.5rem;margin:0 0 2rem;padding:1rem 0;border:solid var(--line);border-width:1px 0}dt{color:var(--soft)}dd{margin:0}'
+		'.lines{overflow-x:auto}table{width:100%;min-width:30rem;border-collapse:collapse;overflow-wrap:break-word}th,td{text-align:left;padding:.5rem .6rem;vertical-align:top}th{font-size:.8rem;color:var(--soft);border-bottom:2px solid var(--ink)}'
+		'th:first-child,td:first-child{padding-left:0}th:last-child,td:last-child{padding-right:0}td small{color:var(--soft)}'
+		'th.number,td.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}tr.line+tr.line td,tr.band+tr.line td{border-top:1px solid var(--line)}tr.band td{color:var(--soft);font-size:.85rem;padding-top:0;padding-bottom:.15rem}'
+		'tfoot td{padding-top:.35rem;padding-bottom:.35rem;text-align:right}tfoot tr:first-child td{border-top:2px solid var(--ink);padding-top:.6rem}tfoot tr.total td{font-weight:700;font-size:1.15rem}'
+		'figure{margin:2.5rem 0 0}svg{width:100%;height:auto}svg text{font-size:12px;fill:var(--ink)}svg text.when{font-size:10px;fill:var(--soft)}.bar{fill:var(--bar)}.bar.now{fill:var(--now)}'
+		'footer{margin-top:2rem;padding-top:1rem;border-top:1px solid var(--line);color:var(--soft);font-size:.8rem}thead{display:table-header-group}tr,figure,.parties,dl{break-inside:avoid}'
+		'@media(max-width:40rem){body{margin:0;padding:1.25rem 1rem;border:0;border-radius:0}.due{text-align:left}th,td{padding-left:.35rem;padding-right:.35rem}}'
+		'@page{size:A4;margin:18mm}@media print{html{font-size:10.5pt;background:none}body{margin:0;max-width:none;padding:0;border:0}.lines{overflow:visible}table{min-width:0}.bar,.bar.now{print-color-adjust:exact;-webkit-print-color-adjust:exact}}';
+BEGIN
+	RETURN E'<!DOCTYPE html>\n' || xmlserialize(CONTENT xmlelement(name html, xmlattributes('en' AS lang),
+		xmlelement(name head,
+			xmlelement(name meta, xmlattributes('utf-8' AS charset)),
+			xmlelement(name meta, xmlattributes('viewport' AS name, 'width=device-width, initial-scale=1' AS content)),
+			xmlelement(name title, title || ', ' || i.issuer_name),
+			xmlelement(name style, style)),
+		xmlelement(name body,
+			xmlelement(name header,
+				xmlelement(name h1, title),
+				xmlelement(name p, xmlattributes('due' AS class), xmlelement(name span, CASE WHEN i.status = 'void' THEN 'Void' WHEN i.document = 'credit_note' THEN 'Credited'
+						WHEN i.status = 'draft' THEN 'Total so far' WHEN i.status = 'paid' THEN 'Paid' ELSE 'Amount due' END),
+					xmlelement(name b, i.currency || ' ' || partner_portal.money_text(i.total_minor, i.minor_digits))),
+				CASE WHEN i.status IN ('draft', 'void') THEN xmlelement(name p, xmlattributes('state' AS class),
+					CASE i.status WHEN 'void' THEN 'Void: ' || coalesce(i.settled_note, '') ELSE 'Not final; it may still change.' END) END),
+			xmlelement(name section, xmlattributes('parties' AS class),
+				xmlelement(name div, xmlelement(name h2, 'From'), xmlelement(name address, concat_ws(E'\n', i.issuer_name, i.issuer_address, 'Tax id: ' || i.issuer_tax_id))),
+				xmlelement(name div, xmlelement(name h2, 'To'), xmlelement(name address, concat_ws(E'\n', i.payer_name, i.payer_address, 'Tax id: ' || i.payer_tax_id)))),
+			xmlelement(name dl,
+				(SELECT xmlagg(xmlconcat(xmlelement(name dt, f.name), xmlelement(name dd, f.value)) ORDER BY f.no) FROM (VALUES
+					(1, 'Number', i.invoice_number), (2, 'Date', to_char(i.invoice_date, 'YYYY-MM-DD')), (3, 'Company', i.company_name),
+					(4, 'Billing period', replace(i.period_label, '..', ' to ') || ' (' || i.time_zone || ')'),
+					(5, 'Plan', i.plan_name || ', version ' || i.plan_version), (6, 'Keys billed', CASE i.document WHEN 'invoice' THEN i.keys_billed::text END),
+					(7, 'Credits invoice', credited), (8, 'Reason', i.reason),
+					(9, 'Paid', CASE i.status WHEN 'paid' THEN concat_ws(', ', to_char(i.settled_at AT TIME ZONE i.time_zone, 'YYYY-MM-DD'), i.settled_note) END)) f (no, name, value)
+				WHERE f.value IS NOT NULL)),
+			xmlelement(name div, xmlattributes('lines' AS class, 'region' AS role, 'Lines' AS "aria-label", 0 AS tabindex), xmlelement(name table,
+				xmlelement(name thead, xmlelement(name tr, xmlelement(name th, 'Line'), xmlelement(name th, 'What'), xmlelement(name th, xmlattributes('number' AS class), 'Quantity'),
+					xmlelement(name th, xmlattributes('number' AS class), 'Price'), xmlelement(name th, xmlattributes('number' AS class), 'Amount ' || i.currency))),
+				xmlelement(name tbody, coalesce(partner_portal.invoice_page_lines(i), xmlelement(name tr, xmlelement(name td, 'nothing')))),
+				xmlelement(name tfoot,
+					xmlelement(name tr, xmlelement(name td, xmlattributes(4 AS colspan), 'Subtotal'), xmlelement(name td, xmlattributes('number' AS class), partner_portal.money_text(i.subtotal_minor, i.minor_digits))),
+					xmlelement(name tr, xmlelement(name td, xmlattributes(4 AS colspan), concat_ws(', ', 'Tax', i.tax_note)), xmlelement(name td, xmlattributes('number' AS class), partner_portal.money_text(i.tax_minor, i.minor_digits))),
+					xmlelement(name tr, xmlattributes('total' AS class), xmlelement(name td, xmlattributes(4 AS colspan), CASE i.document WHEN 'credit_note' THEN 'Total credited' ELSE 'Total' END || ' ' || i.currency),
+						xmlelement(name td, xmlattributes('number' AS class), partner_portal.money_text(i.total_minor, i.minor_digits)))))),
+			CASE i.document WHEN 'invoice' THEN partner_portal.invoice_bars(i) END,
+			xmlelement(name footer, 'Measured from facts known at ' || to_char(i.known_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC. Each line is rounded once, half away from zero.'))
+		) AS text);
+END
+$$;
+
 -- workspace_lifecycle.sql
 
 -- partner.sql
@@ -1245,6 +1309,136 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'EXECUTE', 'FUNCTION partner_portal.few_rows(bigint)');
 
 -- portal_page.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.portal_page(title text, color text, body xml) RETURNS text
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT E'<!DOCTYPE html>\n' || xmlserialize(CONTENT xmlelement(name html, xmlattributes('en' AS lang),
+		xmlelement(name head,
+			xmlelement(name meta, xmlattributes('utf-8' AS charset)),
+			xmlelement(name meta, xmlattributes('viewport' AS name, 'width=device-width, initial-scale=1' AS content)),
+			xmlelement(name meta, xmlattributes('Content-Security-Policy' AS "http-equiv",
+				'default-src ''none''; style-src ''unsafe-inline''; img-src http: https:; form-action ''self''; base-uri ''none''' AS content)),
+			xmlelement(name meta, xmlattributes('referrer' AS name, 'no-referrer' AS content)),
+			xmlelement(name title, title),
+			xmlelement(name style,
+				':root{color-scheme:light dark;--page:#f4f5f7;--card:#fff;--ink:#1c2430;--soft:#566172;--line:#d5dae1;--edge:#7b8696;--link:#0b4a9e;--lift:0 1px 2px #1c243014,0 8px 24px #1c243014}'
+				'@media(prefers-color-scheme:dark){:root{--page:#12161c;--card:#1b2129;--ink:#e8ebf0;--soft:#a5afbd;--line:#343d49;--edge:#7d8896;--link:#9cc2ff;--lift:none}}'
+				'*{box-sizing:border-box}html{font:100%/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:var(--ink);background:var(--page);-webkit-text-size-adjust:100%}'
+				'body{margin:0;overflow-wrap:anywhere}h1,h2,h3{line-height:1.25;text-wrap:balance}a{color:var(--link);text-underline-offset:.15em}'
+				':focus-visible{outline:3px solid #1c2430;outline-offset:2px;box-shadow:0 0 0 6px #fff}'
+				'.brand{background:' || color || ';color:' || partner_portal.text_on(color) || '}.brand a{color:inherit}'
+				'.skip{position:absolute;left:-10000px;top:0;background:#fff;color:#1c2430;padding:.5rem 1rem;z-index:1}.skip:focus{left:0}'
+				'.login{min-height:100vh;min-height:100svh;display:flex;flex-direction:column;align-items:center;justify-content:center;gap:1.75rem;padding:2rem 1rem}'
+				'.login h1{margin:0;font-size:clamp(1.5rem,1.1rem + 2.2vw,2.25rem);text-align:center;max-width:40rem}'
+				'.card{background:var(--card);color:var(--ink);width:100%;max-width:25rem;padding:2rem;border-radius:1rem;border:1px solid var(--line);box-shadow:var(--lift)}'
+				'.card h2{margin:0 0 1.25rem;font-size:1.25rem}label{display:block;font-size:.9375rem;font-weight:600;margin:0 0 .35rem}'
+				'input{display:block;width:100%;font:inherit;padding:.65rem .8rem;margin:0 0 1.1rem;border:1px solid var(--edge);border-radius:.5rem;background:var(--card);color:inherit}'
+				'button{width:100%;font:inherit;font-weight:600;margin:.4rem 0 0;padding:.75rem 1rem;border:1px solid var(--edge);border-radius:.5rem;cursor:pointer}button[disabled]{cursor:default}'
+				'.bar{border-bottom:1px solid var(--line)}.bar div{max-width:72rem;margin:0 auto;display:flex;flex-wrap:wrap;gap:.25rem 1.5rem;align-items:center;justify-content:space-between;padding:1rem 1.5rem}'
+				'.bar h1{margin:0;font-size:1.25rem}.cover{display:block;width:100%;height:clamp(8rem,24vw,18rem);object-fit:cover;background:var(--line)}'
+				'main.home{max-width:72rem;margin:0 auto;padding:2rem 1.5rem 4rem}main.home:focus{outline:none;box-shadow:none}.home h2{margin:0 0 1.25rem;font-size:1.5rem}'
+				'.folders{display:grid;gap:1.25rem;align-items:start;grid-template-columns:repeat(auto-fill,minmax(min(18rem,100%),1fr))}'
+				'.folders section{background:var(--card);border:1px solid var(--line);border-radius:.875rem;overflow:hidden}'
+				'.folders h3{margin:0;padding:1rem 1.25rem .75rem;font-size:1rem}.folders ul{list-style:none;margin:0;padding:0}'
+				'.folders li a{display:block;padding:.65rem 1.25rem;border-top:1px solid var(--line);text-decoration:none}.folders li a:hover{text-decoration:underline;background:var(--page)}'
+				'.folders .none{padding:.65rem 1.25rem;border-top:1px solid var(--line)}.none{color:var(--soft);margin:0}'
+				'div.none{text-align:center;padding:3rem 1.5rem;border:2px dashed var(--line);border-radius:.875rem}.none strong{display:block;color:var(--ink);margin:0 0 .25rem}'
+				'.note{margin:0;padding:.5rem 1.5rem;font-size:.875rem;text-align:center;color:var(--soft);background:var(--card);border-bottom:1px solid var(--line)}'
+				'@media(max-width:30rem){.card{padding:1.5rem 1.25rem}.bar div{padding:.85rem 1rem}main.home{padding:1.5rem 1rem 3rem}.folders h3,.folders li a,.folders .none{padding-left:1rem;padding-right:1rem}}'
+				'@media print{.skip,.bar nav,.login{display:none}.folders section{break-inside:avoid}}')),
+		xmlelement(name body, body)) AS text);
+END;
+
+CREATE OR REPLACE FUNCTION partner_portal.login_part(name text, live boolean) RETURNS xml
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT xmlelement(name div, xmlattributes('login brand' AS class),
+		xmlelement(name h1, name),
+		xmlelement(name form, xmlattributes('card' AS class, 'post' AS method, CASE WHEN live THEN '/login' END AS action, 'sign-in' AS "aria-labelledby"),
+			xmlelement(name h2, xmlattributes('sign-in' AS id), 'Sign in'),
+			xmlelement(name label, xmlattributes('email' AS for), 'E-mail address'),
+			xmlelement(name input, xmlattributes('email' AS id, 'email' AS name, 'email' AS type, 'username' AS autocomplete, 'off' AS autocapitalize, 320 AS maxlength, 'required' AS required)),
+			xmlelement(name label, xmlattributes('password' AS for), 'Password'),
+			xmlelement(name input, xmlattributes('password' AS id, 'password' AS name, 'password' AS type, 'current-password' AS autocomplete, 'required' AS required)),
+			xmlelement(name button, xmlattributes('brand' AS class, 'submit' AS type, CASE WHEN NOT live THEN 'disabled' END AS disabled), 'Sign in')));
+END;
+
+CREATE OR REPLACE FUNCTION partner_portal.home_part(name text, logout_url text, home_cover_url text, folders xml) RETURNS xml
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT xmlconcat(
+		xmlelement(name header, xmlattributes('bar brand' AS class), xmlelement(name div,
+			xmlelement(name h1, name),
+			xmlelement(name nav, xmlattributes('Account' AS "aria-label"), xmlelement(name a, xmlattributes(logout_url AS href), 'Log out')))),
+		CASE WHEN home_cover_url IS NOT NULL THEN xmlelement(name img, xmlattributes('cover' AS class, home_cover_url AS src, '' AS alt)) END,
+		xmlelement(name main, xmlattributes('home' AS class, 'main' AS id, -1 AS tabindex),
+			xmlelement(name h2, 'Reports'),
+			CASE WHEN folders IS NULL THEN xmlelement(name div, xmlattributes('none' AS class), xmlelement(name strong, 'Nothing has been shared yet'),
+				'Reports that are shared with you will be listed here.')
+				ELSE xmlelement(name div, xmlattributes('folders' AS class), folders) END));
+END;
+
+CREATE OR REPLACE FUNCTION partner_portal.portal_login_page(technical_name text) RETURNS text
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	shown partner_portal.portal;
+BEGIN
+	IF technical_name IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'technical_name must not be null';
+	END IF;
+	SELECT p.* INTO shown FROM partner_portal.portal p
+	JOIN partner_portal.workspace w ON w.workspace_id = p.workspace_id
+	WHERE p.technical_name = lower(portal_login_page.technical_name) AND w.deleted_at IS NULL;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'portal not found';
+	END IF;
+	RETURN partner_portal.portal_page('Sign in - ' || shown.name, shown.color, xmlelement(name main, partner_portal.login_part(shown.name, true)));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION partner_portal.portal_home_page(portal_id bigint) RETURNS text
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	shown partner_portal.portal := partner_portal.authorized_portal('read', portal_id);
+	folders xml;
+BEGIN
+	WITH RECURSIVE shared AS (
+		SELECT f.folder_id, f.name AS path FROM partner_portal.folder_share s
+		JOIN partner_portal.folder f ON f.workspace_id = s.workspace_id AND f.folder_id = s.folder_id
+		WHERE s.workspace_id = shown.workspace_id AND s.group_id = shown.group_id
+		UNION ALL
+		SELECT f.folder_id, h.path || ' / ' || f.name FROM shared h
+		JOIN partner_portal.folder f ON f.workspace_id = shown.workspace_id AND f.parent_id = h.folder_id
+	), once AS (
+		-- one that is shared itself and below a shared one, by its longest path
+		SELECT DISTINCT ON (h.folder_id) h.folder_id, h.path FROM shared h ORDER BY h.folder_id, length(h.path) DESC
+	)
+	SELECT xmlagg(xmlelement(name section, xmlelement(name h3, o.path), coalesce(
+			(SELECT xmlelement(name ul, xmlagg(xmlelement(name li, xmlelement(name a, xmlattributes('/report/' || r.report_id AS href), r.title)) ORDER BY r.title, r.report_id))
+				FROM partner_portal.report r WHERE r.workspace_id = shown.workspace_id AND r.folder_id = o.folder_id HAVING count(*) > 0),
+			xmlelement(name p, xmlattributes('none' AS class), 'No reports yet'))) ORDER BY o.path, o.folder_id)
+	INTO folders FROM once o;
+	RETURN partner_portal.portal_page(shown.name, shown.color, xmlconcat(
+		xmlelement(name a, xmlattributes('skip' AS class, '#main' AS href), 'Skip to content'),
+		partner_portal.home_part(shown.name, shown.logout_url, shown.home_cover_url, folders)));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION partner_portal.preview_portal(name text, technical_name text, color text, logout_url text, home_cover_url text DEFAULT NULL) RETURNS text
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF partner_portal.current_account_id() IS NULL AND NOT partner_portal.is_operator() THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'nobody is signed in', HINT = 'Sign in with partner_portal.login().';
+	END IF;
+	PERFORM partner_portal.check_portal(name, technical_name, color, logout_url, home_cover_url);
+	RETURN partner_portal.portal_page('Preview - ' || name, color, xmlconcat(
+		xmlelement(name p, xmlattributes('note' AS class), 'Preview of the login page and, below it, the home page. Nothing is saved.'),
+		partner_portal.login_part(name, false),
+		partner_portal.home_part(name, logout_url, home_cover_url, xmlelement(name section,
+			xmlelement(name h3, 'Folder'), xmlelement(name p, xmlattributes('none' AS class), 'Address of this portal: https://' || technical_name || '.' || current_setting('partner_portal.portal_domain') || '/')))));
+END
+$$;
 
 -- activity_log.sql
 

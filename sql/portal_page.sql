@@ -27,20 +27,31 @@ BEGIN ATOMIC
 			xmlelement(name meta, xmlattributes('referrer' AS name, 'no-referrer' AS content)),
 			xmlelement(name title, title),
 			xmlelement(name style,
-				'*{box-sizing:border-box}html{font:100%/1.5 system-ui,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:#1c2430;background:#fff}'
-				'body{margin:0;overflow-wrap:anywhere}a{color:#0b3d91}:focus-visible{outline:3px solid #1c2430;outline-offset:2px;box-shadow:0 0 0 6px #fff}'
+				':root{color-scheme:light dark;--page:#f4f5f7;--card:#fff;--ink:#1c2430;--soft:#566172;--line:#d5dae1;--edge:#7b8696;--link:#0b4a9e;--lift:0 1px 2px #1c243014,0 8px 24px #1c243014}'
+				'@media(prefers-color-scheme:dark){:root{--page:#12161c;--card:#1b2129;--ink:#e8ebf0;--soft:#a5afbd;--line:#343d49;--edge:#7d8896;--link:#9cc2ff;--lift:none}}'
+				'*{box-sizing:border-box}html{font:100%/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:var(--ink);background:var(--page);-webkit-text-size-adjust:100%}'
+				'body{margin:0;overflow-wrap:anywhere}h1,h2,h3{line-height:1.25;text-wrap:balance}a{color:var(--link);text-underline-offset:.15em}'
+				':focus-visible{outline:3px solid #1c2430;outline-offset:2px;box-shadow:0 0 0 6px #fff}'
 				'.brand{background:' || color || ';color:' || partner_portal.text_on(color) || '}.brand a{color:inherit}'
-				'.skip{position:absolute;left:-10000px;top:0;background:#fff;color:#1c2430;padding:.5rem 1rem}.skip:focus{left:0}'
-				'.login{min-height:100vh;display:flex;flex-direction:column;align-items:center;justify-content:center;gap:1.5rem;padding:1.5rem 1rem}'
-				'.login h1{margin:0;font-size:2rem;line-height:1.2;text-align:center;max-width:60rem}'
-				'.card{background:#fff;color:#1c2430;width:100%;max-width:24rem;padding:2rem;border-radius:.75rem;border:1px solid #5a6676}'
-				'label{display:block;font-weight:600;margin:0 0 .25rem}input{display:block;width:100%;font:inherit;padding:.6rem .75rem;margin:0 0 1.25rem;border:1px solid #5a6676;border-radius:.4rem;background:#fff;color:#1c2430}'
-				'button{width:100%;font:inherit;font-weight:600;padding:.7rem 1rem;border:2px solid #1c2430;border-radius:.4rem;cursor:pointer}button[disabled]{cursor:default}'
-				'.bar{display:flex;flex-wrap:wrap;gap:.5rem 1.5rem;align-items:center;justify-content:space-between;padding:1rem 1.5rem}'
-				'.bar h1{margin:0;font-size:1.35rem;line-height:1.3}.cover{display:block;width:100%;height:16rem;object-fit:cover}'
-				'main.home{max-width:72rem;margin:0 auto;padding:1.5rem}.folders{display:grid;gap:1.25rem;grid-template-columns:repeat(auto-fill,minmax(min(18rem,100%),1fr))}'
-				'.folders section{border:1px solid #c3cad4;border-radius:.75rem;padding:1.25rem}.folders h3{margin:0 0 .5rem;font-size:1.05rem}.folders ul{margin:0;padding-left:1.25rem}.none{color:#5a6676;margin:0}'
-				'@media(max-width:40rem){.card{padding:1.25rem}.login h1{font-size:1.5rem}.cover{height:9rem}main.home{padding:1rem}}')),
+				'.skip{position:absolute;left:-10000px;top:0;background:#fff;color:#1c2430;padding:.5rem 1rem;z-index:1}.skip:focus{left:0}'
+				'.login{min-height:100vh;min-height:100svh;display:flex;flex-direction:column;align-items:center;justify-content:center;gap:1.75rem;padding:2rem 1rem}'
+				'.login h1{margin:0;font-size:clamp(1.5rem,1.1rem + 2.2vw,2.25rem);text-align:center;max-width:40rem}'
+				'.card{background:var(--card);color:var(--ink);width:100%;max-width:25rem;padding:2rem;border-radius:1rem;border:1px solid var(--line);box-shadow:var(--lift)}'
+				'.card h2{margin:0 0 1.25rem;font-size:1.25rem}label{display:block;font-size:.9375rem;font-weight:600;margin:0 0 .35rem}'
+				'input{display:block;width:100%;font:inherit;padding:.65rem .8rem;margin:0 0 1.1rem;border:1px solid var(--edge);border-radius:.5rem;background:var(--card);color:inherit}'
+				'button{width:100%;font:inherit;font-weight:600;margin:.4rem 0 0;padding:.75rem 1rem;border:1px solid var(--edge);border-radius:.5rem;cursor:pointer}button[disabled]{cursor:default}'
+				'.bar{border-bottom:1px solid var(--line)}.bar div{max-width:72rem;margin:0 auto;display:flex;flex-wrap:wrap;gap:.25rem 1.5rem;align-items:center;justify-content:space-between;padding:1rem 1.5rem}'
+				'.bar h1{margin:0;font-size:1.25rem}.cover{display:block;width:100%;height:clamp(8rem,24vw,18rem);object-fit:cover;background:var(--line)}'
+				'main.home{max-width:72rem;margin:0 auto;padding:2rem 1.5rem 4rem}main.home:focus{outline:none;box-shadow:none}.home h2{margin:0 0 1.25rem;font-size:1.5rem}'
+				'.folders{display:grid;gap:1.25rem;align-items:start;grid-template-columns:repeat(auto-fill,minmax(min(18rem,100%),1fr))}'
+				'.folders section{background:var(--card);border:1px solid var(--line);border-radius:.875rem;overflow:hidden}'
+				'.folders h3{margin:0;padding:1rem 1.25rem .75rem;font-size:1rem}.folders ul{list-style:none;margin:0;padding:0}'
+				'.folders li a{display:block;padding:.65rem 1.25rem;border-top:1px solid var(--line);text-decoration:none}.folders li a:hover{text-decoration:underline;background:var(--page)}'
+				'.folders .none{padding:.65rem 1.25rem;border-top:1px solid var(--line)}.none{color:var(--soft);margin:0}'
+				'div.none{text-align:center;padding:3rem 1.5rem;border:2px dashed var(--line);border-radius:.875rem}.none strong{display:block;color:var(--ink);margin:0 0 .25rem}'
+				'.note{margin:0;padding:.5rem 1.5rem;font-size:.875rem;text-align:center;color:var(--soft);background:var(--card);border-bottom:1px solid var(--line)}'
+				'@media(max-width:30rem){.card{padding:1.5rem 1.25rem}.bar div{padding:.85rem 1rem}main.home{padding:1.5rem 1rem 3rem}.folders h3,.folders li a,.folders .none{padding-left:1rem;padding-right:1rem}}'
+				'@media print{.skip,.bar nav,.login{display:none}.folders section{break-inside:avoid}}')),
 		xmlelement(name body, body)) AS text);
 END;
 COMMENT ON FUNCTION partner_portal.portal_page(text, text, xml) IS 'A complete HTML page in a portal''s colour. Internal.';
@@ -51,7 +62,8 @@ CREATE FUNCTION partner_portal.login_part(name text, live boolean) RETURNS xml
 BEGIN ATOMIC
 	SELECT xmlelement(name div, xmlattributes('login brand' AS class),
 		xmlelement(name h1, name),
-		xmlelement(name form, xmlattributes('card' AS class, 'post' AS method, CASE WHEN live THEN '/login' END AS action, 'Sign in' AS "aria-label"),
+		xmlelement(name form, xmlattributes('card' AS class, 'post' AS method, CASE WHEN live THEN '/login' END AS action, 'sign-in' AS "aria-labelledby"),
+			xmlelement(name h2, xmlattributes('sign-in' AS id), 'Sign in'),
 			xmlelement(name label, xmlattributes('email' AS for), 'E-mail address'),
 			xmlelement(name input, xmlattributes('email' AS id, 'email' AS name, 'email' AS type, 'username' AS autocomplete, 'off' AS autocapitalize, 320 AS maxlength, 'required' AS required)),
 			xmlelement(name label, xmlattributes('password' AS for), 'Password'),
@@ -65,13 +77,14 @@ CREATE FUNCTION partner_portal.home_part(name text, logout_url text, home_cover_
 	LANGUAGE sql IMMUTABLE
 BEGIN ATOMIC
 	SELECT xmlconcat(
-		xmlelement(name header, xmlattributes('bar brand' AS class),
+		xmlelement(name header, xmlattributes('bar brand' AS class), xmlelement(name div,
 			xmlelement(name h1, name),
-			xmlelement(name nav, xmlattributes('Account' AS "aria-label"), xmlelement(name a, xmlattributes(logout_url AS href), 'Log out'))),
+			xmlelement(name nav, xmlattributes('Account' AS "aria-label"), xmlelement(name a, xmlattributes(logout_url AS href), 'Log out')))),
 		CASE WHEN home_cover_url IS NOT NULL THEN xmlelement(name img, xmlattributes('cover' AS class, home_cover_url AS src, '' AS alt)) END,
 		xmlelement(name main, xmlattributes('home' AS class, 'main' AS id, -1 AS tabindex),
 			xmlelement(name h2, 'Reports'),
-			CASE WHEN folders IS NULL THEN xmlelement(name p, xmlattributes('none' AS class), 'Nothing has been shared yet.')
+			CASE WHEN folders IS NULL THEN xmlelement(name div, xmlattributes('none' AS class), xmlelement(name strong, 'Nothing has been shared yet'),
+				'Reports that are shared with you will be listed here.')
 				ELSE xmlelement(name div, xmlattributes('folders' AS class), folders) END));
 END;
 COMMENT ON FUNCTION partner_portal.home_part(text, text, text, xml) IS 'Head and content of a home page. Internal.';
@@ -91,7 +104,7 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'portal not found';
 	END IF;
-	RETURN partner_portal.portal_page('Sign in – ' || shown.name, shown.color, xmlelement(name main, partner_portal.login_part(shown.name, true)));
+	RETURN partner_portal.portal_page('Sign in - ' || shown.name, shown.color, xmlelement(name main, partner_portal.login_part(shown.name, true)));
 END
 $$;
 COMMENT ON FUNCTION partner_portal.portal_login_page(text) IS
@@ -118,7 +131,7 @@ BEGIN
 	SELECT xmlagg(xmlelement(name section, xmlelement(name h3, o.path), coalesce(
 			(SELECT xmlelement(name ul, xmlagg(xmlelement(name li, xmlelement(name a, xmlattributes('/report/' || r.report_id AS href), r.title)) ORDER BY r.title, r.report_id))
 				FROM partner_portal.report r WHERE r.workspace_id = shown.workspace_id AND r.folder_id = o.folder_id HAVING count(*) > 0),
-			xmlelement(name p, xmlattributes('none' AS class), 'No reports.'))) ORDER BY o.path, o.folder_id)
+			xmlelement(name p, xmlattributes('none' AS class), 'No reports yet'))) ORDER BY o.path, o.folder_id)
 	INTO folders FROM once o;
 	RETURN partner_portal.portal_page(shown.name, shown.color, xmlconcat(
 		xmlelement(name a, xmlattributes('skip' AS class, '#main' AS href), 'Skip to content'),
@@ -136,10 +149,11 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'nobody is signed in', HINT = 'Sign in with partner_portal.login().';
 	END IF;
 	PERFORM partner_portal.check_portal(name, technical_name, color, logout_url, home_cover_url);
-	RETURN partner_portal.portal_page('Preview – ' || name, color, xmlconcat(
+	RETURN partner_portal.portal_page('Preview - ' || name, color, xmlconcat(
+		xmlelement(name p, xmlattributes('note' AS class), 'Preview of the login page and, below it, the home page. Nothing is saved.'),
 		partner_portal.login_part(name, false),
 		partner_portal.home_part(name, logout_url, home_cover_url, xmlelement(name section,
-			xmlelement(name h3, 'Folder'), xmlelement(name p, xmlattributes('none' AS class), 'https://' || technical_name || '.' || current_setting('partner_portal.portal_domain') || '/')))));
+			xmlelement(name h3, 'Folder'), xmlelement(name p, xmlattributes('none' AS class), 'Address of this portal: https://' || technical_name || '.' || current_setting('partner_portal.portal_domain') || '/')))));
 END
 $$;
 COMMENT ON FUNCTION partner_portal.preview_portal(text, text, text, text, text) IS

@@ -216,7 +216,9 @@ partner_portal_csv_lines(PG_FUNCTION_ARGS)
 	int			nfields;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (GetDatabaseEncoding() == PG_UTF8 && end - begin >= 3 && memcmp(begin, "\xEF\xBB\xBF", 3) == 0)
+	/* in SQL_ASCII bytes are what the client sent; elsewhere there is no such character */
+	if ((GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII) &&
+		end - begin >= 3 && memcmp(begin, "\xEF\xBB\xBF", 3) == 0)
 		begin += 3;
 
 	/* a quote that is never closed swallows the rest: that record is a bad one */
