@@ -49,6 +49,8 @@ sub open_left { return sql($node, 'SELECT count(*) FROM partner_portal.delivery_
 owe_all('session');
 my $session = $node->background_psql('postgres', on_error_stop => 0);
 my $pid = $session->query_safe('SELECT pg_backend_pid()');
+# what reports a failure is loaded by now, as in a session that has been at it for a while
+$session->query_safe('DO $$ BEGIN END $$');
 # the soft limit alone is changed, so that it can be raised again
 foreach my $spare (24, 12, 6, 3, 0)
 {
@@ -59,8 +61,9 @@ foreach my $spare (24, 12, 6, 3, 0)
 	note("with $spare to spare: " . open_left() . ' are left');
 }
 is(sql($node, q{SELECT count(*) FROM partner_portal.notification WHERE state NOT IN ('pending', 'delivered') OR (state = 'pending' AND attempts > 0)}), '0', 'nothing has failed');
-is(sql($node, q{SELECT string_agg(DISTINCT outcome, ',' ORDER BY outcome) FROM partner_portal.delivery_attempt a JOIN partner_portal.notification n USING (workspace_id, notification_id)
-	WHERE n.endpoint_id IS NOT NULL}), 'aborted', 'attempts were given up for want of descriptors');
+# what a call could not even record is free again, too
+like(sql($node, q{SELECT string_agg(DISTINCT outcome, ',' ORDER BY outcome) FROM partner_portal.delivery_attempt a JOIN partner_portal.notification n USING (workspace_id, notification_id)
+	WHERE n.endpoint_id IS NOT NULL}), qr/^aborted(,lost)?$/, 'attempts were given up for want of descriptors');
 is($session->query('SELECT 1'), '1', 'the session lives');
 is(sql($node, q{SELECT count(*) FROM partner_portal.delivery_queue WHERE lease_token IS NOT NULL}), '0', 'and holds nothing back');
 ok(wait_for(sub { $session->query('CALL partner_portal.deliver_notifications(100)'); sql($node, 'UPDATE partner_portal.delivery_destination SET hold_until = NULL'); open_left() == 0 }, 'the rest'),
@@ -75,10 +78,10 @@ limit($_, descriptors($_) + 5) foreach @workers;
 owe_all('worker');
 ok(wait_for(sub { sql($node, q{SELECT count(*) FROM partner_portal.delivery_attempt a JOIN partner_portal.notification n USING (workspace_id, notification_id)
 	WHERE n.dedupe_key LIKE 'worker%' AND a.outcome = 'aborted'}) > 0 }, 'some to be given up'), 'it runs out of them');
-ok(wait_for(sub { open_left() == 0 }, 'all of it with five'), 'with five it delivers all, little by little') or note(open_left());
+ok(wait_for(sub { sql($node, 'SELECT count(*) FROM partner_portal.delivery_queue WHERE destination <> 0') eq '0' }, 'all events with five'), 'with five it delivers all events, little by little');
 limit($_, 1024) foreach @workers;
 owe_all('after');
-ok(wait_for(sub { open_left() == 0 }, 'all of it'), 'with descriptors again it delivers all');
+ok(wait_for(sub { sql($node, 'UPDATE partner_portal.delivery_destination SET hold_until = NULL WHERE hold_until IS NOT NULL'); open_left() == 0 }, 'all of it'), 'with descriptors again it delivers all');
 is(sql($node, q{SELECT count(*) FROM pg_stat_activity WHERE pid IN (} . join(',', @workers) . ')'), '2', 'by the same processes');
 
 is(sql($node, q{SELECT state, attempts, count(*) FROM partner_portal.notification GROUP BY 1, 2}), 'delivered|1|189', 'each took one attempt that counts');

@@ -63,6 +63,13 @@ is(fate($node, $peer{slow}), 'delivered|1|204|', 'one that is answered late is d
 is(fate($node, $peer{here}), 'delivered|1|204|', 'so is one that is answered at once');
 like(fate($node, $peer{none}), qr/^pending\|1\|0\|.*resolve/, 'a name that does not exist is tried again');
 
+# Who calls may cancel while a name hangs
+sql($node, "UPDATE partner_portal.delivery_queue SET next_attempt_at = now() WHERE destination = $peer{hang}");
+$start = time();
+my (undef, undef, $error) = $node->psql('postgres', "\\set VERBOSITY sqlstate\nSET statement_timeout = '300ms';\nCALL partner_portal.deliver_notifications()");
+like($error, qr/57014/, 'a call can be cancelled while a name hangs');
+cmp_ok(time() - $start, '<', 1.5, 'at once');
+
 # A name that is public for us to look at, and private to connect to: the address that is connected to decides
 my @inside = map { owe($node, "https://inside$_.example:" . ($http + 1) . '/') } 1 .. 6;
 deliver($node);
