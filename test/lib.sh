@@ -146,6 +146,7 @@ make_scratch() {
 	trap finish EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
+	trap 'exit 141' PIPE
 	mkdir "$scratch/src"
 	(cd "$top" && sources) | tar -C "$scratch/src" -xf -
 	mkdir "$scratch/home"
@@ -218,7 +219,7 @@ drop_small_disk() {
 # finish: at exit, stops what runs out of the scratch directory, by its own pid, and removes it.
 finish() {
 	local code=$? f
-	trap '' INT TERM HUP
+	trap '' INT TERM HUP PIPE
 	if [[ -z $keep && -n $scratch ]]; then
 		cd /
 		while IFS= read -r f; do

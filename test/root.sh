@@ -42,7 +42,9 @@ enter() {
 	mount -t proc proc "$root/proc"
 	mount --bind /dev "$root/dev"
 	mount -t tmpfs shm "$root/dev/shm"
-	rm -rf "$root/root/partner_portal"
+	# nothing of an earlier build
+	rm -rf "$root/root/partner_portal" "$root"/usr/lib/postgresql/*/lib/partner_portal* "$root"/usr/lib/postgresql/*/lib/bitcode/partner_portal* \
+		"$root"/usr/share/postgresql/*/extension/partner_portal*
 	mkdir "$root/root/partner_portal"
 	(cd "$top" && sources) | tar -C "$root/root/partner_portal" -xf -
 }

@@ -132,7 +132,7 @@ S
 is($old->safe_psql('postgres', join ' UNION ALL ', map { "SELECT '$_' WHERE NOT EXISTS (SELECT FROM partner_portal.$_)" } split /\n/, $old->safe_psql('postgres', $tables)),
 	'acl_signal', 'there are rows in every table that is to have any');
 my @databases = ('postgres');
-if (-e $old->config_data('--sharedir') . '/extension/partner_portal--1.0.sql')
+if (@from && -e $old->config_data('--sharedir') . '/extension/partner_portal--1.0.sql')
 {
 	push @databases, 'earlier';
 	$old->safe_psql('postgres', 'CREATE DATABASE earlier');
