@@ -1,11 +1,12 @@
-"""login() with an HS256 token against SELECT 1: round trips of one client inside its transactions."""
+"""login() with an HS256 token against SELECT 1: round trips of one client inside its transaction, the fastest of many short
+bursts, for a round trip is elapsed time and whatever else the machine does is in it."""
 import base64
 import hashlib
 import hmac
 import json
 import time
 
-from bench import figure, pairs, pgbench
+from bench import figure, pairs
 
 SECRET = b'a secret of the benchmark, 32 bytes at least'
 
@@ -34,16 +35,23 @@ def run(bench):
         # a key file that is still fresh is read again each time
         time.sleep(4)
 
-        def round_trip(statement):
-            return 1e6 / 22 / pgbench('BEGIN;\n' + 20 * statement + 'COMMIT;\n', 1, bench.seconds(2))
+        client = bench.connect()
+        # the library is loaded outside of the transaction, as in any session but a new one
+        client.execute('SELECT partner_portal.current_account_id()')
+        client.execute("BEGIN; PREPARE floor AS SELECT 1; PREPARE product AS SELECT partner_portal.login('%s')" % token)
 
-        def floor():
-            return round_trip('SELECT 1;\n')
+        def burst(statement):
+            start = time.perf_counter()
+            for _ in range(50):
+                client.execute(statement)
+            return (time.perf_counter() - start) / 50 * 1e6
 
-        def product():
-            return round_trip("SELECT partner_portal.login('%s');\n" % token)
+        def fastest(statement):
+            return min(burst(statement) for _ in range(20))
 
-        yield figure('login with an HS256 token, round trip', 'SELECT 1', pairs(bench.times(5), floor, product), 2, unit='µs')
+        yield figure('login with an HS256 token, round trip', 'SELECT 1',
+                     pairs(bench.times(15), lambda: fastest('EXECUTE floor'), lambda: fastest('EXECUTE product')), 2, unit='µs')
+        client.connection.close()
     finally:
         bench.db.execute('ALTER SYSTEM RESET partner_portal.jwks_file')
         bench.db.execute('SELECT pg_reload_conf()')
