@@ -204,6 +204,22 @@ pp_host_listed(const char *host, int port, const PpAllowed *allowed, int count)
 }
 
 /*
+ * parse_number reads a whole number between two others.
+ */
+static bool
+parse_number(const char *text, int least, int most, int *number)
+{
+	char	   *end;
+	long		value;
+
+	if (!isdigit((unsigned char) *text))
+		return false;
+	value = strtol(text, &end, 10);
+	*number = (int) value;
+	return *end == '\0' && value >= least && value <= most;
+}
+
+/*
  * parse_entry reads "address[/bits][:port]"; an IPv6 address with a port stands
  * in brackets.
  */
@@ -214,7 +230,6 @@ parse_entry(const char *entry, size_t length, PpAllowed *allowed)
 	char	   *host = text;
 	char	   *slash;
 	char	   *port = NULL;
-	char	   *end;
 	int			most;
 
 	if (length == 0 || length >= sizeof(text))
@@ -255,23 +270,8 @@ parse_entry(const char *entry, size_t length, PpAllowed *allowed)
 
 	most = allowed->family == AF_INET ? 32 : 128;
 	allowed->bits = most;
-	if (slash != NULL)
-	{
-		if (!isdigit((unsigned char) *slash))
-			return false;
-		allowed->bits = strtol(slash, &end, 10);
-		if (*end != '\0' || allowed->bits > most)
-			return false;
-	}
-	if (port != NULL)
-	{
-		if (!isdigit((unsigned char) *port))
-			return false;
-		allowed->port = strtol(port, &end, 10);
-		if (*end != '\0' || allowed->port < 1 || allowed->port > 65535)
-			return false;
-	}
-	return true;
+	return (slash == NULL || parse_number(slash, 0, most, &allowed->bits)) &&
+		(port == NULL || parse_number(port, 1, 65535, &allowed->port));
 }
 
 /*

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
 #include <time.h>
 
 #include "delivery.h"
@@ -44,7 +45,8 @@ pp_answer_header(char *data, size_t size, size_t count, void *arg)
 	{
 		int			reply = 0;
 
-		if (length >= 3 && data[0] >= '2' && data[0] <= '5')
+		if (length >= 3 && data[0] >= '2' && data[0] <= '5' &&
+			isdigit((unsigned char) data[1]) && isdigit((unsigned char) data[2]))
 			reply = (data[0] - '0') * 100 + (data[1] - '0') * 10 + (data[2] - '0');
 		if (reply == 354)
 			transfer->data_begun = true;

@@ -117,6 +117,18 @@ has_control(const char *text)
 }
 
 /*
+ * all_ascii tells whether a text is of ASCII alone.
+ */
+static bool
+all_ascii(const char *text)
+{
+	for (; *text != '\0'; text++)
+		if ((unsigned char) *text >= 0x80)
+			return false;
+	return true;
+}
+
+/*
  * append_words appends an unstructured header text of UTF-8: as it is when
  * short and plain, else in encoded words of at most 75 bytes, each of whole
  * characters.
@@ -141,8 +153,10 @@ append_words(StringInfo into, const char *text, bool phrase)
 		char		encoded[80];
 		size_t		take = Min(length - from, WORD_BYTES);
 
-		while (from + take < length && ((unsigned char) text[from + take] & 0xc0) == 0x80)
+		while (take > 0 && from + take < length && ((unsigned char) text[from + take] & 0xc0) == 0x80)
 			take--;
+		if (take == 0)			/* what is no UTF-8, in a database without encoding */
+			take = Min(length - from, WORD_BYTES);
 		appendStringInfo(into, "%s=?UTF-8?B?%.*s?=", from == 0 ? "" : "\r\n ",
 						 pg_b64_encode((const void *) (text + from), take, encoded, sizeof(encoded)), encoded);
 		from += take;
@@ -245,7 +259,7 @@ pp_mail_build(StringInfo into, const PpMail *mail)
 		(mail->locale != NULL && has_control(mail->locale)))
 		return "a header holds a control character";
 	if (mail->unsubscribe_url != NULL &&
-		(has_control(mail->unsubscribe_url) || strlen(mail->unsubscribe_url) > 900 ||
+		(has_control(mail->unsubscribe_url) || !all_ascii(mail->unsubscribe_url) || strlen(mail->unsubscribe_url) > 900 ||
 		 strpbrk(mail->unsubscribe_url, "<> ") != NULL))
 		return "the address to unsubscribe is malformed";
 
@@ -262,7 +276,7 @@ pp_mail_build(StringInfo into, const PpMail *mail)
 	append_words(into, subject, false);
 	appendStringInfo(into, "\r\nMessage-ID: <%s%s>\r\nAuto-Submitted: auto-generated\r\n",
 					 mail->message_id, strrchr(mail->sender, '@'));
-	if (mail->locale != NULL && mail->locale[0] != '\0')
+	if (mail->locale != NULL && mail->locale[0] != '\0' && all_ascii(mail->locale))
 		appendStringInfo(into, "Content-Language: %s\r\n", mail->locale);
 	if (mail->unsubscribe_url != NULL)
 		appendStringInfo(into, "List-Unsubscribe: <%s>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n",

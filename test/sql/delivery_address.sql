@@ -19,6 +19,8 @@ SELECT partner_portal.address_allowed('localhost', 25, '');
 SELECT partner_portal.address_allowed('0x7f.1', 25, '');
 SELECT partner_portal.address_allowed('127.0.0.1', 0, '');
 SELECT partner_portal.address_allowed('127.0.0.1', 25, '10.0.0.0/33');
+SELECT partner_portal.address_allowed('127.0.0.1', 25, '10.0.0.0/4294967304');
+SELECT partner_portal.address_allowed('127.0.0.1', 25, '127.0.0.0/8:4294967321');
 SELECT partner_portal.address_allowed('127.0.0.1', 25, '10.0.0.0/8:0');
 SELECT partner_portal.address_allowed('127.0.0.1', 25, 'localhost');
 SELECT partner_portal.address_allowed('127.0.0.1', 25, '10.0.0.0/');

@@ -29,4 +29,5 @@ SELECT partner_portal.mail_message('a@b.example', 'c@dé.example', 'x', 'x', NUL
 SELECT partner_portal.mail_message('nobody', 'c@d.example', 'x', 'x', NULL, 'en', :id);
 SELECT partner_portal.mail_message('a@b.example', 'c@d.example', 'x', 'x', NULL, E'en\nX: y', :id);
 SELECT partner_portal.mail_message('a@b.example', 'c@d.example', 'x', 'x', NULL, 'en', :id, 'https://x/ >');
+SELECT partner_portal.mail_message('a@b.example', 'c@d.example', 'x', 'x', NULL, 'en', :id, 'https://ü.example/');
 SELECT partner_portal.mail_message('a@b.example', 'c@d.example', 'x', repeat('ü', 300000), NULL, 'en', :id);
