@@ -279,6 +279,8 @@ partner_portal_worker_main(Datum arg)
 	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("synchronous_commit", "on", PGC_SUSET, PGC_S_OVERRIDE);
+	/* What records results is at hand when there is no file descriptor left to load it. */
+	load_file("$libdir/plpgsql", false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	/* Without the extension, look again later; told to go, come back soon. */
 	if (pp_engine_run(true, channel, NULL) == PP_ENGINE_GONE)
