@@ -53,6 +53,8 @@ OBJS = \
 	src/digest.o \
 	src/row_writer.o \
 	src/our_relation.o \
+	src/our_query.o \
+	src/file_stamp.o \
 	src/outbox.o \
 	src/worker.o \
 	src/job.o \

@@ -351,17 +351,10 @@ lock_grant(int64 workspace_id, int64 partner_id)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	pp_become_owner(&self);
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare("SELECT FROM partner_portal.access_grant"
-										   " WHERE workspace_id = $1 AND partner_id = $2 AND state = 'active'"
-										   " FOR SHARE", 2, types);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		plan = prepared;
-	}
+	pp_keep_plan(&plan,
+				 "SELECT FROM partner_portal.access_grant"
+				 " WHERE workspace_id = $1 AND partner_id = $2 AND state = 'active'"
+				 " FOR SHARE", 2, types);
 	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not lock the access granted by workspace " INT64_FORMAT, workspace_id);
 	found = SPI_processed > 0;

@@ -165,8 +165,8 @@ details_text(Datum details)
 
 /*
  * take_digest leaves the digest of a part, a column and a text that may be
- * absent (0): computed while its salt is there, else the one that was kept when it was erased; zeros where there never was
- * anything.
+ * absent (0): computed while its salt is there, else the one that was kept when
+ * it was erased; zeros where there never was anything.
  */
 static void
 take_digest(Datum *values, bool *nulls, int salt, int kept, int first, Datum second,
@@ -506,18 +506,11 @@ read_ends(int64 workspace_id, int64 *start_id, uint8 start[PP_HASH_LENGTH],
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	pp_become_owner(&self);
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare("SELECT coalesce(s.activity_id, 0), coalesce(s.hash, ''), u.log_id, u.log_hash"
-										   " FROM partner_portal.workspace_usage u"
-										   " LEFT JOIN partner_portal.activity_start s ON s.workspace_id = u.workspace_id"
-										   " WHERE u.workspace_id = $1", 1, types);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		plan = prepared;
-	}
+	pp_keep_plan(&plan,
+				 "SELECT coalesce(s.activity_id, 0), coalesce(s.hash, ''), u.log_id, u.log_hash"
+				 " FROM partner_portal.workspace_usage u"
+				 " LEFT JOIN partner_portal.activity_start s ON s.workspace_id = u.workspace_id"
+				 " WHERE u.workspace_id = $1", 1, types);
 	/* read-only: with the active snapshot */
 	if (SPI_execute_plan(plan, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the head of the log of workspace " INT64_FORMAT, workspace_id);

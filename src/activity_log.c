@@ -184,15 +184,7 @@ append_digest(StringInfo json, HeapTuple row, TupleDesc desc)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	pp_become_owner(&self);
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare("SELECT partner_portal.invoice_digest($1, $2)", 2, types);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		plan = prepared;
-	}
+	pp_keep_plan(&plan, "SELECT partner_portal.invoice_digest($1, $2)", 2, types);
 	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_SELECT || SPI_processed != 1 ||
 		(digest = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)) == NULL)
 		elog(ERROR, "could not read document " INT64_FORMAT, DatumGetInt64(values[1]));
@@ -416,16 +408,9 @@ member_workspaces(int64 account_id)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	pp_become_owner(&self);
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare("SELECT workspace_id FROM partner_portal.member"
-										   " WHERE account_id = $1 AND accepted_at IS NOT NULL ORDER BY workspace_id", 1, types);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		plan = prepared;
-	}
+	pp_keep_plan(&plan,
+				 "SELECT workspace_id FROM partner_portal.member"
+				 " WHERE account_id = $1 AND accepted_at IS NOT NULL ORDER BY workspace_id", 1, types);
 	if (SPI_execute_plan(plan, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the memberships of account " INT64_FORMAT, account_id);
 	old_context = MemoryContextSwitchTo(caller);

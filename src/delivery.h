@@ -165,7 +165,6 @@ typedef struct PpMail
 } PpMail;
 
 extern const char *pp_mail_build(StringInfo into, const PpMail *mail);
-extern bool pp_mail_address_valid(const char *address);
 extern bool pp_mail_parse_sender(const char *from, char *address, size_t address_size,
 								 char *name, size_t name_size);
 
@@ -220,9 +219,7 @@ extern int	pp_queue_claim(PpRound *round, int token, int wanted, const int64 *bu
 						   const PpRelay *relay, PpTransfer **list);
 
 /* in delivery_build.c: transfers of claimed rows */
-extern PpTransfer *pp_transfer_new(void);
 extern void pp_transfer_free(PpTransfer *transfer);
-extern bool pp_transfer_set(char **field, const char *value, size_t length);
 
 /* Columns of a claim. */
 enum

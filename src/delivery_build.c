@@ -29,10 +29,10 @@ static struct
 }			last;
 
 /*
- * pp_transfer_new returns an empty transfer; NULL without memory.
+ * new_transfer returns an empty transfer; NULL without memory.
  */
-PpTransfer *
-pp_transfer_new(void)
+static PpTransfer *
+new_transfer(void)
 {
 	return calloc(1, sizeof(PpTransfer));
 }
@@ -55,10 +55,10 @@ pp_transfer_free(PpTransfer *transfer)
 }
 
 /*
- * pp_transfer_set copies a value into malloc'ed memory; false without any.
+ * set_text copies a value into malloc'ed memory; false without any.
  */
-bool
-pp_transfer_set(char **field, const char *value, size_t length)
+static bool
+set_text(char **field, const char *value, size_t length)
 {
 	*field = malloc(length + 1);
 	if (*field == NULL)
@@ -116,10 +116,10 @@ build_mail(HeapTuple tuple, PpTransfer *transfer, const PpRelay *relay)
 	if (problem != NULL)
 		return problem;
 	transfer->body_length = message.len;
-	if (!pp_transfer_set(&transfer->url, relay->url, strlen(relay->url)) ||
-		!pp_transfer_set(&transfer->sender, relay->sender, strlen(relay->sender)) ||
-		!pp_transfer_set(&transfer->recipient, mail.recipient, strlen(mail.recipient)) ||
-		!pp_transfer_set(&transfer->body, message.data, message.len))
+	if (!set_text(&transfer->url, relay->url, strlen(relay->url)) ||
+		!set_text(&transfer->sender, relay->sender, strlen(relay->sender)) ||
+		!set_text(&transfer->recipient, mail.recipient, strlen(mail.recipient)) ||
+		!set_text(&transfer->body, message.data, message.len))
 		elog(ERROR, "out of memory");
 	return NULL;
 }
@@ -206,10 +206,10 @@ build_webhook(HeapTuple tuple, PpTransfer *transfer)
 	headers[4] = psprintf("webhook-signature: %s", signature.data);
 	headers[5] = "Expect:";
 	for (int i = 0; i < lengthof(headers); i++)
-		if (!pp_transfer_set(&transfer->headers[i], headers[i], strlen(headers[i])))
+		if (!set_text(&transfer->headers[i], headers[i], strlen(headers[i])))
 			elog(ERROR, "out of memory");
-	if (!pp_transfer_set(&transfer->url, url, strlen(url)) ||
-		!pp_transfer_set(&transfer->body, body, transfer->body_length))
+	if (!set_text(&transfer->url, url, strlen(url)) ||
+		!set_text(&transfer->body, body, transfer->body_length))
 		elog(ERROR, "out of memory");
 	return NULL;
 }
@@ -221,7 +221,7 @@ build_webhook(HeapTuple tuple, PpTransfer *transfer)
 PpTransfer *
 pp_build(HeapTuple tuple, const PpRelay *relay)
 {
-	PpTransfer *transfer = pp_transfer_new();
+	PpTransfer *transfer = new_transfer();
 	MemoryContext context = CurrentMemoryContext;
 	bool		isnull;
 

@@ -5,7 +5,7 @@
  *
  * A claim leases a row to one engine by its token; only the holder of the
  * lease can record a result.  Both run in the caller's short transaction, with
- * the settings pp_queue_enter() pins, and never touch the network.
+ * the settings that delivery_section.c pins, and never touch the network.
  *
  *-------------------------------------------------------------------------
  */
@@ -118,30 +118,15 @@ static const char *const outcome_names[] = {
 };
 
 /*
- * prepare makes a plan once and keeps it.
- */
-static SPIPlanPtr
-prepare(SPIPlanPtr *plan, const char *sql, int count, Oid *types)
-{
-	if (*plan == NULL)
-	{
-		SPIPlanPtr	made = SPI_prepare(sql, count, types);
-
-		if (made == NULL)
-			elog(ERROR, "could not prepare: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(made);
-		*plan = made;
-	}
-	return *plan;
-}
-
-/*
- * execute runs a plan whose arguments are all there, but for those marked 'n'.
+ * execute runs a statement whose arguments are all there, by a plan that is kept.
  */
 static void
-execute(SPIPlanPtr plan, Datum *values, const char *nulls)
+execute(SPIPlanPtr *plan, const char *sql, int count, Oid *types, Datum *values)
 {
-	int			result = SPI_execute_plan(plan, values, nulls, false, 0);
+	int			result;
+
+	pp_keep_plan(plan, sql, count, types);
+	result = SPI_execute_plan(*plan, values, NULL, false, 0);
 
 	if (result < 0)
 		elog(ERROR, "could not execute: %s", SPI_result_code_string(result));
@@ -244,11 +229,11 @@ record_delivered(int token, PpTransfer *finished, int count)
 	values[1] = int8_array(notifications, n, INT8OID);
 	values[2] = int4_array(codes, n);
 	values[3] = Int32GetDatum(token);
-	execute(prepare(&delivered_plan, delivered_sql, 4, types), values, NULL);
+	execute(&delivered_plan, delivered_sql, 4, types, values);
 	if (recovered_count > 0)
 	{
 		values[0] = int8_array(recovered, recovered_count, INT8OID);
-		execute(prepare(&recovered_plan, recovered_sql, 1, recovered_types), values, NULL);
+		execute(&recovered_plan, recovered_sql, 1, recovered_types, values);
 	}
 }
 
@@ -268,7 +253,7 @@ record_failed(int token, PpTransfer *transfer)
 	values[4] = Int32GetDatum(transfer->code);
 	values[5] = CStringGetTextDatum(transfer->error);
 	values[6] = Int32GetDatum(transfer->retry_after);
-	execute(prepare(&failed_plan, failed_sql, 7, types), values, NULL);
+	execute(&failed_plan, failed_sql, 7, types, values);
 }
 
 /*
@@ -322,7 +307,7 @@ pp_queue_look(PpRound *round, int token)
 	values[1] = Int64GetDatum(round->upto);
 	values[2] = Int32GetDatum(PP_LOOK);
 	values[3] = Int32GetDatum(token);
-	execute(prepare(&look_plan, look_sql, 4, types), values, NULL);
+	execute(&look_plan, look_sql, 4, types, values);
 	desc = SPI_tuptable->tupdesc;
 	round->count = 0;
 	round->next = 0;
@@ -420,7 +405,7 @@ pp_queue_claim(PpRound *round, int token, int wanted, const int64 *busy, int bus
 	values[4] = int8_array(times, round->count, TIMESTAMPTZOID);
 	values[5] = int8_array(notifications, round->count, INT8OID);
 	values[6] = Int32GetDatum(LEASE_SECONDS);
-	execute(prepare(&claim_plan, claim_sql, 7, types), values, NULL);
+	execute(&claim_plan, claim_sql, 7, types, values);
 	claimed = (int) SPI_processed;
 	for (int i = 0; i < claimed; i++)
 	{

@@ -126,14 +126,7 @@ partner_portal_settle_invoice(PG_FUNCTION_ARGS)
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
 	SPI_connect();
-	if (settle_plan == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(command, 5, types);
-
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not prepare the settlement of an invoice");
-		settle_plan = plan;
-	}
+	pp_keep_plan(&settle_plan, command, 5, types);
 	settling = true;
 	PG_TRY();
 	{

@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "storage/fd.h"
@@ -23,26 +22,10 @@
 
 #define MAX_FILE_BYTES	(1024 * 1024)
 
-/* A file younger than this may change again without a change of its times. */
-#define SETTLING_SECONDS	2
-
-/* What tells one state of the file from another. */
-typedef struct FileStamp
-{
-	int			error;			/* errno of stat(), 0 if it is there */
-	dev_t		device;
-	ino_t		inode;
-	off_t		size;
-	mode_t		mode;
-	uid_t		owner;
-	struct timespec modified;
-	struct timespec changed;
-} FileStamp;
-
 static PpKeySet key_set;
 static MemoryContext key_context = NULL;
 static char loaded_path[MAXPGPATH];
-static FileStamp loaded_stamp;
+static PpFileStamp loaded_stamp;
 static bool loaded = false;		/* the two above say what key_set is of */
 static bool settled = false;	/* and it need not be read again */
 static bool quiet = false;		/* this state of the file has had its log line */
@@ -77,29 +60,6 @@ complain_of_key(int number, const char *problem)
 }
 
 /*
- * stamp_file takes the stamp of a file.
- */
-static void
-stamp_file(const char *path, FileStamp *stamp)
-{
-	struct stat st;
-
-	memset(stamp, 0, sizeof(FileStamp));
-	if (stat(path, &st) < 0)
-	{
-		stamp->error = errno;
-		return;
-	}
-	stamp->device = st.st_dev;
-	stamp->inode = st.st_ino;
-	stamp->size = st.st_size;
-	stamp->mode = st.st_mode;
-	stamp->owner = st.st_uid;
-	stamp->modified = st.st_mtim;
-	stamp->changed = st.st_ctim;
-}
-
-/*
  * forget_keys empties the key set.
  */
 static void
@@ -121,7 +81,7 @@ forget_keys(void)
  * cannot be had.
  */
 static char *
-read_file(const FileStamp *stamp, size_t *length)
+read_file(const PpFileStamp *stamp, size_t *length)
 {
 	char	   *content;
 	FILE	   *file;
@@ -171,7 +131,7 @@ read_file(const FileStamp *stamp, size_t *length)
  * file of root's, can read a file.
  */
 static bool
-is_private(const FileStamp *stamp)
+is_private(const PpFileStamp *stamp)
 {
 	mode_t		others = stamp->owner == 0 ? S_IRWXO | S_IWGRP : S_IRWXO | S_IRWXG;
 
@@ -182,7 +142,7 @@ is_private(const FileStamp *stamp)
  * take_keys fills the key set from the parsed file.
  */
 static void
-take_keys(const PpJson *keys, const FileStamp *stamp)
+take_keys(const PpJson *keys, const PpFileStamp *stamp)
 {
 	int			number = 0;
 	int			count = 0;
@@ -221,7 +181,7 @@ take_keys(const PpJson *keys, const FileStamp *stamp)
  * used.
  */
 static void
-load_keys(const FileStamp *stamp)
+load_keys(const PpFileStamp *stamp)
 {
 	MemoryContext work = AllocSetContextCreate(CurrentMemoryContext,
 											   "partner_portal key file",
@@ -253,13 +213,13 @@ const PpKeySet *
 pp_key_set(void)
 {
 	const char *path = pp_jwks_file == NULL ? "" : pp_jwks_file;
-	FileStamp	stamp;
+	PpFileStamp	stamp;
 	bool		same;
 
 	if (*path == '\0' || strlen(path) >= sizeof(loaded_path))
 		memset(&stamp, 0, sizeof(stamp)), stamp.error = ENOENT;
 	else
-		stamp_file(path, &stamp);
+		pp_stamp_file(path, &stamp);
 	same = loaded && strcmp(loaded_path, path) == 0 &&
 		memcmp(&loaded_stamp, &stamp, sizeof(stamp)) == 0;
 	if (same && settled)
@@ -272,7 +232,6 @@ pp_key_set(void)
 	loaded_stamp = stamp;
 	load_keys(&stamp);
 	loaded = true;
-	settled = stamp.error == 0 &&
-		time(NULL) - Max(stamp.modified.tv_sec, stamp.changed.tv_sec) > SETTLING_SECONDS;
+	settled = pp_stamp_settled(&stamp);
 	return &key_set;
 }

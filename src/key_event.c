@@ -202,15 +202,7 @@ write_event(const char *event, const PpUsageChange *change, const PpKeyNote *not
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	pp_become_owner(&self);
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare("SELECT partner_portal.enqueue_webhook_event($1, $2, $3::pg_catalog.jsonb, $4)", 4, types);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		plan = prepared;
-	}
+	pp_keep_plan(&plan, "SELECT partner_portal.enqueue_webhook_event($1, $2, $3::pg_catalog.jsonb, $4)", 4, types);
 	values[0] = Int64GetDatum(change->workspace_id);
 	values[1] = CStringGetTextDatum(event);
 	values[2] = CStringGetTextDatum(data.data);

@@ -107,15 +107,7 @@ run_statement(KeyDeed deed, KeyChoice choice, int64 workspace_id, int64 how_many
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (plans[deed][choice] == NULL)
-	{
-		SPIPlanPtr	plan = SPI_prepare(key_statements[deed][choice], 3, types);
-
-		if (plan == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(plan);
-		plans[deed][choice] = plan;
-	}
+	pp_keep_plan(&plans[deed][choice], key_statements[deed][choice], 3, types);
 	values[0] = Int64GetDatum(workspace_id);
 	values[1] = Int64GetDatum(how_many);
 	values[2] = (Datum) 0;
@@ -214,16 +206,9 @@ try_lock(int64 workspace_id, ArrayType *keys)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare("SELECT key_id FROM " KEY_TABLE " WHERE workspace_id = $1 AND key_id = ANY ($2)"
-										   " FOR NO KEY UPDATE SKIP LOCKED", 2, types);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		plan = prepared;
-	}
+	pp_keep_plan(&plan,
+				 "SELECT key_id FROM " KEY_TABLE " WHERE workspace_id = $1 AND key_id = ANY ($2)"
+				 " FOR NO KEY UPDATE SKIP LOCKED", 2, types);
 	values[0] = Int64GetDatum(workspace_id);
 	values[1] = PointerGetDatum(keys);
 	if (SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true, 0) != SPI_OK_SELECT)

@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * key_restamp.c
- *		Moves stamps of keys that the order of locks does not let stand, and acts
- *		as the owner of our tables where SPI is used.
+ *		Moves stamps of keys that the order of locks does not let stand.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,48 +12,15 @@
 #include "access/relscan.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "partner_portal.h"
 #include "security_key.h"
-
-/*
- * pp_become_owner makes the owner of our tables the current user, so that what
- * a trigger does by SPI needs no privilege of who fired it.  An error ends it.
- */
-void
-pp_become_owner(PpOwner *self)
-{
-	Oid			table = pp_our_relation(PP_WORKSPACE_USAGE);
-	HeapTuple	tuple;
-	Oid			owner;
-
-	GetUserIdAndSecContext(&self->user, &self->security_context);
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", table);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	SetUserIdAndSecContext(owner,
-						   self->security_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_NOFORCE_RLS);
-}
-
-/*
- * pp_stop_being_owner goes back to who it was.
- */
-void
-pp_stop_being_owner(const PpOwner *self)
-{
-	SetUserIdAndSecContext(self->user, self->security_context);
-}
 
 /*
  * pp_restamp_add notes that a key's stamp is to be moved.

@@ -112,16 +112,9 @@ current_period(int64 workspace_id, TimestampTz *start, TimestampTz *end)
 
 	*start = DT_NOBEGIN;
 	*end = DT_NOEND;
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare("SELECT pg_catalog.lower(p), pg_catalog.upper(p)"
-										   " FROM partner_portal.find_period($1, $2) p", 2, types);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		plan = prepared;
-	}
+	pp_keep_plan(&plan,
+				 "SELECT pg_catalog.lower(p), pg_catalog.upper(p)"
+				 " FROM partner_portal.find_period($1, $2) p", 2, types);
 	values[0] = Int64GetDatum(workspace_id);
 	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	if (SPI_execute_plan(plan, values, NULL, false, 1) == SPI_OK_SELECT && SPI_processed == 1)
@@ -155,19 +148,12 @@ raise_alert(int64 workspace_id, const PpUsage *usage)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	pp_become_owner(&self);
-	if (plan == NULL)
-	{
-		SPIPlanPtr	prepared = SPI_prepare("INSERT INTO partner_portal.limit_alert"
-										   " (workspace_id, period_start, threshold, raised_at, active_keys, key_limit, partner_key)"
-										   " SELECT $1, $2, t, pg_catalog.clock_timestamp(), $4, $5, $6"
-										   " FROM pg_catalog.unnest('{80,100}'::integer[]) t WHERE t > $7 AND t <= $3"
-										   " ON CONFLICT ON CONSTRAINT limit_alert_pkey DO NOTHING", 7, types);
-
-		if (prepared == NULL)
-			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		plan = prepared;
-	}
+	pp_keep_plan(&plan,
+				 "INSERT INTO partner_portal.limit_alert"
+				 " (workspace_id, period_start, threshold, raised_at, active_keys, key_limit, partner_key)"
+				 " SELECT $1, $2, t, pg_catalog.clock_timestamp(), $4, $5, $6"
+				 " FROM pg_catalog.unnest('{80,100}'::integer[]) t WHERE t > $7 AND t <= $3"
+				 " ON CONFLICT ON CONSTRAINT limit_alert_pkey DO NOTHING", 7, types);
 	current_period(workspace_id, &start, &end);
 	values[0] = Int64GetDatum(workspace_id);
 	values[1] = TimestampTzGetDatum(start);

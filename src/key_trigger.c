@@ -431,7 +431,7 @@ partner_portal_count_keys(PG_FUNCTION_ARGS)
 	bool		restoring = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring();
 	MemoryContext context;
 	MemoryContext old_context;
-	PpChanges		changes;
+	PpChanges	changes;
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "changes of keys", ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(context);
@@ -524,7 +524,7 @@ partner_portal_count_owners(PG_FUNCTION_ARGS)
 	static bool checked = false;
 	MemoryContext context;
 	MemoryContext old_context;
-	PpChanges		changes;
+	PpChanges	changes;
 	bool		restoring = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && pp_restoring();
 
 	if (!checked)

@@ -33,11 +33,11 @@
 PG_FUNCTION_INFO_V1(partner_portal_mail_message);
 
 /*
- * pp_mail_address_valid accepts ASCII addresses of the ordinary form, and so
+ * address_valid accepts ASCII addresses of the ordinary form, and so
  * nothing that could end a command or a header.
  */
-bool
-pp_mail_address_valid(const char *address)
+static bool
+address_valid(const char *address)
 {
 	const char *at = strrchr(address, '@');
 	size_t		label = 0;
@@ -81,7 +81,7 @@ pp_mail_parse_sender(const char *from, char *address, size_t address_size,
 	{
 		if (strlcpy(address, from, address_size) >= address_size)
 			return false;
-		return pp_mail_address_valid(address);
+		return address_valid(address);
 	}
 	length = strlen(open + 1);
 	if (length == 0 || open[length] != '>' || length > address_size)
@@ -101,7 +101,7 @@ pp_mail_parse_sender(const char *from, char *address, size_t address_size,
 		return false;
 	memcpy(name, from, length);
 	name[length] = '\0';
-	return pp_mail_address_valid(address);
+	return address_valid(address);
 }
 
 /*
@@ -248,9 +248,9 @@ pp_mail_build(StringInfo into, const PpMail *mail)
 	const char *subject = utf8(mail->subject);
 	const char *sender_name = utf8(mail->sender_name);
 
-	if (!pp_mail_address_valid(mail->sender))
+	if (!address_valid(mail->sender))
 		return "the sender is not a mail address";
-	if (!pp_mail_address_valid(mail->recipient))
+	if (!address_valid(mail->recipient))
 		return "the recipient is not a mail address";
 	if (subject == NULL || mail->text_body == NULL)
 		return "the mail has no subject or no text";

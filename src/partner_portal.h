@@ -190,6 +190,34 @@ typedef enum PpOurRelation
 } PpOurRelation;
 
 extern Oid	pp_our_relation(PpOurRelation which);
+
+/* in file_stamp.c: one state of a file and another */
+typedef struct PpFileStamp
+{
+	int			error;			/* errno of stat(), 0 if it is there */
+	dev_t		device;
+	ino_t		inode;
+	off_t		size;
+	mode_t		mode;
+	uid_t		owner;
+	struct timespec modified;
+	struct timespec changed;
+} PpFileStamp;
+
+extern void pp_stamp_file(const char *path, PpFileStamp *stamp);
+extern bool pp_stamp_settled(const PpFileStamp *stamp);
+
+/* in our_query.c: what is asked by SPI */
+typedef struct PpOwner
+{
+	Oid			user;
+	int			security_context;
+} PpOwner;
+
+struct _SPI_plan;
+extern void pp_become_owner(PpOwner *self);
+extern void pp_stop_being_owner(const PpOwner *self);
+extern void pp_keep_plan(struct _SPI_plan **plan, const char *sql, int count, Oid *types);
 /* in portal_plan.c: plans of isolated tables */
 extern void pp_plan_for_portal(int64 portal_id);
 

@@ -17,7 +17,6 @@
 #include "postgres.h"
 
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base64.h"
@@ -171,25 +170,23 @@ bool
 pp_secret_key(int version, unsigned char key[32])
 {
 	static Key	last;
-	static struct stat last_status;
-	struct stat status;
+	static PpFileStamp last_stamp;
+	PpFileStamp stamp;
 	Key			wanted = {version};
 
-	if (pp_secrets_file != NULL && stat(pp_secrets_file, &status) == 0 &&
-		last.found == version && version > 0 &&
-		status.st_ino == last_status.st_ino && status.st_size == last_status.st_size &&
-		status.st_mode == last_status.st_mode && status.st_uid == last_status.st_uid &&
-		status.st_mtim.tv_sec == last_status.st_mtim.tv_sec &&
-		status.st_mtim.tv_nsec == last_status.st_mtim.tv_nsec)
+	pp_stamp_file(pp_secrets_file == NULL ? "" : pp_secrets_file, &stamp);
+	if (version > 0 && last.found == version && memcmp(&stamp, &last_stamp, sizeof(stamp)) == 0)
 	{
 		memcpy(key, last.bytes, 32);
 		return true;
 	}
 	last.found = 0;
 	read_secrets(take_key, &wanted);
-	if (wanted.found == version && pp_secrets_file != NULL && stat(pp_secrets_file, &last_status) == 0 &&
-		last_status.st_mtim.tv_sec < time(NULL) - 1)
+	if (wanted.found == version && pp_stamp_settled(&stamp))
+	{
 		last = wanted;
+		last_stamp = stamp;
+	}
 	memcpy(key, wanted.bytes, 32);
 	explicit_bzero(wanted.bytes, sizeof(wanted.bytes));
 	return wanted.found == version && version > 0;

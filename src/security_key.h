@@ -205,13 +205,7 @@ extern List *pp_statement_lines(const PpUsageChange *change);
 /* in key_event.c: webhook events about keys */
 extern void pp_key_events(PpUsageChange **changes, int count);
 
-/* in key_restamp.c: stamps that do not stand, and acting as the owner of our tables */
-typedef struct PpOwner
-{
-	Oid			user;
-	int			security_context;
-} PpOwner;
-
+/* in key_restamp.c: stamps that do not stand */
 typedef struct PpRestamp
 {
 	int64		workspace_id;
@@ -227,8 +221,6 @@ typedef struct PpRestamps
 	int			room;
 } PpRestamps;
 
-extern void pp_become_owner(PpOwner *self);
-extern void pp_stop_being_owner(const PpOwner *self);
 extern void pp_restamp_add(PpRestamps *list, int64 workspace_id, int64 key_id, bool start, TimestampTz time);
 extern void pp_restamp_all(PpRestamps *list, Relation rel);
 

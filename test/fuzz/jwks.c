@@ -15,7 +15,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
 	static const uint8 message[] = "header.claims";
 	uint8		signature[512];
-	FileStamp	stamp = {.mode = S_IFREG | 0600, .owner = 1};
+	PpFileStamp stamp = {.mode = S_IFREG | 0600, .owner = 1};
 	PpJson	   *set;
 	const PpJson *keys;
 	char	   *content;

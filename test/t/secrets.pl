@@ -1,4 +1,5 @@
 # secrets.pl: the secrets file: who may read it, what stands in it, and that nothing of it shows.
+# About src/secrets.c and src/file_stamp.c.
 
 use strict;
 use warnings;
