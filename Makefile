@@ -60,6 +60,7 @@ OBJS = \
 	src/job.o \
 	src/secrets.o \
 	src/webhook.o \
+	src/webhook_event.o \
 	src/mail_format.o \
 	src/delivery_address.o \
 	src/delivery_curl.o \

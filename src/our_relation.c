@@ -29,6 +29,10 @@ static const char *const relation_names[PP_OUR_RELATIONS] = {
 	[PP_KEY_HISTORY] = "key_history",
 	[PP_SECURITY_KEY_PKEY] = "security_key_pkey",
 	[PP_KEY_ID_SEQUENCE] = "security_key_key_id_seq",
+	[PP_WEBHOOK_ENDPOINT] = "webhook_endpoint",
+	[PP_NOTIFICATION] = "notification",
+	[PP_NOTIFICATION_ID_SEQUENCE] = "notification_notification_id_seq",
+	[PP_DELIVERY_QUEUE] = "delivery_queue",
 };
 
 static Oid	relation_oids[PP_OUR_RELATIONS];

@@ -186,6 +186,10 @@ typedef enum PpOurRelation
 	PP_KEY_HISTORY,
 	PP_SECURITY_KEY_PKEY,
 	PP_KEY_ID_SEQUENCE,
+	PP_WEBHOOK_ENDPOINT,
+	PP_NOTIFICATION,
+	PP_NOTIFICATION_ID_SEQUENCE,
+	PP_DELIVERY_QUEUE,
 	PP_OUR_RELATIONS
 } PpOurRelation;
 
@@ -430,8 +434,29 @@ extern bool pp_token_split(const char *token, size_t length, PpTokenPart parts[3
 extern bool pp_parse_id(const char *text, int64 *id);
 extern bool pp_token_verify(const char *token, size_t length, PpClaims *claims);
 
-/* in outbox.c: waking the worker when a transaction that owes something commits */
+/* in outbox.c: messages owed, and waking the worker when their transaction commits */
+typedef struct PpMessage
+{
+	int64		workspace_id;	/* whose it is; 0 is the platform's */
+	int64		partner_key;	/* its partner now */
+	const char *kind;
+	const char *dedupe_key;
+	int64		endpoint_id;	/* the webhook endpoint */
+	const char *text_body;
+} PpMessage;
+
+typedef struct PpOutbox PpOutbox;
+
 extern void pp_outbox_init(void);
+extern PpOutbox *pp_outbox_open(void);
+extern int64 pp_outbox_write(PpOutbox *outbox, const PpMessage *message);
+extern void pp_outbox_close(PpOutbox *outbox);
+
+/* in webhook_event.c: who wants which events */
+extern bool pp_anybody_hears(void);
+extern int	pp_hearers(int64 workspace_id, const char *event, int64 hearers[2]);
+extern int	pp_owe_event(PpOutbox *outbox, const int64 *hearers, int count, int64 workspace_id,
+						 const char *event, const char *data, const char *dedupe_key);
 
 /* in worker.c: the background workers that deliver */
 extern void pp_worker_init(void);

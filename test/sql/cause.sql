@@ -83,6 +83,37 @@ SELECT cause($$DELETE FROM partner_portal.security_key$$);
 -- the number is that of the line in the log; nobody who wants none gets any, from the next statement on
 SELECT l.action, n.kind FROM partner_portal.notification n JOIN partner_portal.activity l ON l.workspace_id = 4 AND l.activity_id = (n.text_body::jsonb #>> '{data,activity_id}')::bigint
 	WHERE n.kind ~ 'security_key' AND n.workspace_id = 4 ORDER BY n.notification_id;
+-- what is written without the executor (src/outbox.c, src/webhook_event.c) is what an INSERT of it makes, bodies byte for byte, and keeps every CHECK
+CREATE TABLE inserted (LIKE partner_portal.notification INCLUDING ALL);
+INSERT INTO inserted (workspace_id, notification_id, message_id, partner_key, kind, dedupe_key, occurred_at, endpoint_id, text_body) OVERRIDING SYSTEM VALUE
+SELECT e.workspace_id, n.notification_id, n.message_id, e.partner_key, 'webhook.' || x.event,
+	x.line || ':' || e.endpoint_id || CASE WHEN e.workspace_id = x.about THEN '' ELSE ':' || x.about END, n.occurred_at, e.endpoint_id,
+	'{"type":' || to_json(x.event)::text || ',"timestamp":' || to_json(to_char(n.occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text
+		|| ',"data":' || (n.text_body::jsonb -> 'data')::text || '}'
+FROM partner_portal.notification n JOIN partner_portal.webhook_endpoint e ON e.endpoint_id = n.endpoint_id,
+	LATERAL (SELECT n.text_body::jsonb ->> 'type' AS event, (n.text_body::jsonb #>> '{data,workspace_id}')::bigint AS about,
+		(n.text_body::jsonb #>> '{data,activity_id}')::bigint AS line) x
+WHERE n.kind ~ 'security_key';
+SELECT count(*) > 10 AS many, bool_and(to_jsonb(n) - 'next_attempt_at' = to_jsonb(i) - 'next_attempt_at') AS same,
+	bool_and(n.text_body = i.text_body AND n.next_attempt_at = n.occurred_at) AS exactly,
+	bool_and(n.message_id::text ~ '^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$') AND count(DISTINCT n.message_id) = count(*) AS random,
+	bool_and((q.workspace_id, q.destination, q.next_attempt_at, q.claims) = (n.workspace_id, n.endpoint_id, n.occurred_at, 0) AND q.lease_token IS NULL AND q.lease_until IS NULL) AS queued
+FROM partner_portal.notification n LEFT JOIN inserted i USING (notification_id) LEFT JOIN partner_portal.delivery_queue q USING (notification_id) WHERE n.kind ~ 'security_key';
+SET enable_seqscan = off;
+SELECT count(*) FILTER (WHERE (SELECT count(*) FROM partner_portal.notification n WHERE n.notification_id = i.notification_id) = 1
+	AND (SELECT count(*) FROM partner_portal.notification n WHERE (n.workspace_id, n.kind, n.dedupe_key) = (i.workspace_id, i.kind, i.dedupe_key)) = 1
+	AND (SELECT count(*) FROM partner_portal.delivery_queue q WHERE (q.workspace_id, q.notification_id) = (i.workspace_id, i.notification_id)) = 1
+	AND (SELECT count(*) FROM partner_portal.delivery_queue q WHERE q.destination = i.endpoint_id AND q.notification_id = i.notification_id) = 1) = count(*) AS indexed
+FROM inserted i;
+RESET enable_seqscan;
+DROP TABLE inserted;
+-- the same number cannot be owed twice
+INSERT INTO partner_portal.notification (workspace_id, partner_key, kind, dedupe_key, endpoint_id, text_body)
+	SELECT 4, 1, 'webhook.security_key.activated', max(activity_id) + 1 || ':' || (SELECT endpoint_id FROM partner_portal.webhook_endpoint WHERE workspace_id = 4), 1, '{}' FROM partner_portal.activity WHERE workspace_id = 4;
+\set VERBOSITY sqlstate
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (4, 'smartphone', 'twice');
+\set VERBOSITY default
+DELETE FROM partner_portal.notification WHERE text_body = '{}';
 BEGIN;
 UPDATE partner_portal.webhook_endpoint SET events = '{security_key.disabled}';
 SELECT cause($$INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (3, 'smartphone', 'a'); UPDATE partner_portal.security_key SET status = 'disabled' WHERE workspace_id = 3$$, false);

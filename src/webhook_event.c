@@ -1,0 +1,335 @@
+/*-------------------------------------------------------------------------
+ *
+ * webhook_event.c
+ *		Who wants to hear of what, and the messages that an event owes them.
+ *
+ * An event is about a workspace, and heard by endpoints of that workspace and
+ * of its partner.  Most workspaces have no endpoint, and what causes events must
+ * not be slower for it.  So each backend remembers which workspaces have
+ * endpoints, and those of the workspaces that were asked for; a trigger of
+ * webhook_endpoint invalidates the table's relation cache entry when they
+ * change, at commit, and with savepoints by itself.  Endpoints are those of the
+ * latest commit and of one's own transaction, whatever snapshot that has.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "partner_portal.h"
+
+PG_FUNCTION_INFO_V1(partner_portal_endpoints_changed);
+
+typedef struct Endpoint
+{
+	int64		endpoint_id;
+	int			count;
+	char	  **events;			/* names of what it wants; * is all */
+} Endpoint;
+
+/* A workspace that has endpoints. */
+typedef struct Hearer
+{
+	int64		workspace_id;	/* hash key */
+	int			count;			/* of its endpoints; -1 is not read yet */
+	Endpoint   *endpoints;		/* by endpoint_id */
+} Hearer;
+
+static Oid	endpoints = InvalidOid; /* the table */
+static uint64 changed = 1;		/* another number whenever endpoints may have changed */
+static uint64 remembered = 0;	/* what it was when the hearers were read */
+static MemoryContext memory = NULL; /* of all that is remembered */
+static HTAB *hearers = NULL;	/* NULL is that nobody has an endpoint */
+
+/*
+ * forget notes that endpoints have changed, or that messages were lost.  It
+ * must do nothing else: it runs anywhere.
+ */
+static void
+forget(Datum arg, Oid relation)
+{
+	if (relation == InvalidOid || relation == endpoints)
+		changed++;
+}
+
+/*
+ * add_hearer remembers that a workspace has endpoints.
+ */
+static void
+add_hearer(int64 workspace_id)
+{
+	Hearer	   *hearer;
+	bool		found;
+
+	if (hearers == NULL)
+	{
+		HASHCTL		control = {0};
+
+		control.keysize = sizeof(int64);
+		control.entrysize = sizeof(Hearer);
+		control.hcxt = memory;
+		hearers = hash_create("partner_portal hearers", 64, &control,
+							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	hearer = hash_search(hearers, &workspace_id, HASH_ENTER, &found);
+	if (!found)
+		hearer->count = -1;
+}
+
+/*
+ * remember reads who has endpoints, as of the latest commit.
+ */
+static void
+remember(void)
+{
+	static bool registered = false;
+	Relation	relation;
+	SysScanDesc scan;
+	HeapTuple	row;
+	Oid			schema;
+	uint64		seen;
+
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(forget, (Datum) 0);
+		registered = true;
+	}
+	hearers = NULL;
+	if (memory != NULL)
+		MemoryContextReset(memory);
+	else
+		memory = AllocSetContextCreate(CacheMemoryContext, "partner_portal endpoints", ALLOCSET_SMALL_SIZES);
+	if (!pp_acl_schema(&schema) || (relation = pp_open_ours(schema, "webhook_endpoint")) == NULL)
+		return;
+	endpoints = RelationGetRelid(relation);
+	seen = changed;
+	scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+		if (!pp_row_text_is(row, relation, "state", "deleted"))
+			add_hearer(pp_row_id(row, relation, "workspace_id"));
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	/* What changed meanwhile is read again next time. */
+	remembered = seen;
+}
+
+/*
+ * pp_anybody_hears looks for changes of endpoints and tells whether any
+ * workspace has one.  What is asked below is as of then.
+ */
+bool
+pp_anybody_hears(void)
+{
+	AcceptInvalidationMessages();
+	if (remembered != changed)
+		remember();
+	return hearers != NULL;
+}
+
+/*
+ * read_endpoint adds an endpoint to those of a workspace.
+ */
+static void
+read_endpoint(Hearer *hearer, HeapTuple row, Relation relation)
+{
+	Endpoint   *endpoint = &hearer->endpoints[hearer->count];
+	bool		isnull;
+	Datum	   *names;
+
+	endpoint->endpoint_id = pp_row_id(row, relation, "endpoint_id");
+	deconstruct_array(DatumGetArrayTypeP(pp_row_column(row, relation, "events", &isnull)),
+					  TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &endpoint->count);
+	endpoint->events = palloc(endpoint->count * sizeof(char *));
+	for (int i = 0; i < endpoint->count; i++)
+		endpoint->events[i] = TextDatumGetCString(names[i]);
+	pfree(names);
+	hearer->count++;
+}
+
+/*
+ * read_endpoints reads the endpoints of a workspace, as of the latest commit.
+ */
+static void
+read_endpoints(Hearer *hearer)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(memory);
+	Relation	relation = table_open(pp_our_relation(PP_WEBHOOK_ENDPOINT), AccessShareLock);
+	SysScanDesc scan;
+	HeapTuple	row;
+	Hearer		read = {.workspace_id = hearer->workspace_id};
+	int			room = 0;
+
+	scan = pp_scan_by_id(relation, "webhook_endpoint_pkey", "workspace_id", hearer->workspace_id);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		if (pp_row_text_is(row, relation, "state", "deleted"))
+			continue;
+		if (read.count == room)
+		{
+			room = Max(4, room * 2);
+			read.endpoints = read.endpoints == NULL ? palloc(room * sizeof(Endpoint)) :
+				repalloc(read.endpoints, room * sizeof(Endpoint));
+		}
+		read_endpoint(&read, row, relation);
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	*hearer = read;
+	MemoryContextSwitchTo(old_context);
+}
+
+/*
+ * hearer_of returns the endpoints of a workspace, NULL if it has none.
+ */
+static Hearer *
+hearer_of(int64 workspace_id)
+{
+	Hearer	   *hearer = hearers == NULL ? NULL : hash_search(hearers, &workspace_id, HASH_FIND, NULL);
+
+	if (hearer != NULL && hearer->count < 0)
+		read_endpoints(hearer);
+	return hearer;
+}
+
+/*
+ * wants tells whether an endpoint wants an event.
+ */
+static bool
+wants(const Endpoint *endpoint, const char *event)
+{
+	for (int i = 0; i < endpoint->count; i++)
+		if (strcmp(endpoint->events[i], event) == 0 || strcmp(endpoint->events[i], "*") == 0)
+			return true;
+	return false;
+}
+
+/*
+ * hears tells whether a workspace has an endpoint that wants an event.
+ */
+static bool
+hears(int64 workspace_id, const char *event)
+{
+	Hearer	   *hearer = hearer_of(workspace_id);
+
+	for (int i = 0; hearer != NULL && i < hearer->count; i++)
+		if (wants(&hearer->endpoints[i], event))
+			return true;
+	return false;
+}
+
+/*
+ * pp_hearers leaves which workspaces have endpoints that want an event about a
+ * workspace, itself and its partner, and returns how many.
+ */
+int
+pp_hearers(int64 workspace_id, const char *event, int64 heard_by[2])
+{
+	PpWorkspace workspace;
+	int			count = 0;
+
+	if (hears(workspace_id, event))
+		heard_by[count++] = workspace_id;
+	if (pp_workspace(workspace_id, &workspace) && workspace.partner_key != 0 && hears(workspace.partner_key, event))
+		heard_by[count++] = workspace.partner_key;
+	return count;
+}
+
+/*
+ * body_of returns what is sent: {"type", "timestamp", "data"}.
+ */
+static char *
+body_of(const char *event, const char *data)
+{
+	StringInfoData body;
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(GetCurrentTransactionStartTimestamp(), NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"type\":");
+	escape_json(&body, event);
+	appendStringInfo(&body, ",\"timestamp\":\"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ\",\"data\":%s}",
+					 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec, data);
+	return body.data;
+}
+
+/*
+ * pp_owe_event owes an event about a workspace to those endpoints of the
+ * hearers that want it, and returns to how many.  data is the text of a JSON
+ * object, dedupe_key unique among the events of its name and workspace.  A
+ * message carries the partner of the endpoint's workspace as of the latest
+ * commit.
+ */
+int
+pp_owe_event(PpOutbox *outbox, const int64 *heard_by, int count, int64 workspace_id,
+			 const char *event, const char *data, const char *dedupe_key)
+{
+	char	   *kind = psprintf("webhook.%s", event);
+	char	   *body = body_of(event, data);
+	int			owed = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		Hearer	   *hearer = hearer_of(heard_by[i]);
+		PpWorkspace workspace = {0};
+		char		about[MAXINT8LEN + 2] = "";
+
+		if (hearer == NULL)
+			continue;
+		(void) pp_workspace(hearer->workspace_id, &workspace);
+		if (hearer->workspace_id != workspace_id)
+			snprintf(about, sizeof(about), ":" INT64_FORMAT, workspace_id);
+		for (int j = 0; j < hearer->count; j++)
+		{
+			const Endpoint *endpoint = &hearer->endpoints[j];
+			PpMessage	message = {
+				.workspace_id = hearer->workspace_id,
+				.partner_key = workspace.partner_key,
+				.kind = kind,
+				.endpoint_id = endpoint->endpoint_id,
+				.text_body = body
+			};
+
+			if (!wants(endpoint, event))
+				continue;
+			message.dedupe_key = psprintf("%s:" INT64_FORMAT "%s", dedupe_key, endpoint->endpoint_id, about);
+			(void) pp_outbox_write(outbox, &message);
+			owed++;
+		}
+	}
+	return owed;
+}
+
+/*
+ * endpoints_changed is the trigger of webhook_endpoint: it tells every backend,
+ * at commit, and this one at the next command, to look again who hears of what.
+ */
+Datum
+partner_portal_endpoints_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("endpoints_changed() must be fired AFTER")));
+	CacheInvalidateRelcacheByRelid(RelationGetRelid(trigger->tg_relation));
+	PG_RETURN_POINTER(NULL);
+}
