@@ -34,6 +34,7 @@ OBJS = \
 	src/billing_period.o \
 	src/usage.o \
 	src/input.o \
+	src/shown_text.o \
 	src/workspace.o \
 	src/security_key.o \
 	src/key_trigger.o \
@@ -159,6 +160,7 @@ REGRESS = \
 	isolation \
 	portal_page \
 	input \
+	shown_text \
 	partner \
 	workspace_lifecycle \
 	people \

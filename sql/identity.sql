@@ -16,6 +16,8 @@ CREATE TABLE partner_portal.account (
 	CONSTRAINT account_locale CHECK (locale ~ '^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$')
 );
 CREATE UNIQUE INDEX account_email_key ON partner_portal.account (lower(email COLLATE "C"));
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.account
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('name');
 COMMENT ON TABLE partner_portal.account IS 'A person who signs in, known by e-mail address, unique without regard to case.';
 COMMENT ON COLUMN partner_portal.account.tokens_not_before IS 'Tokens issued before are refused (revoke_tokens).';
 

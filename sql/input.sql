@@ -3,14 +3,32 @@
 CREATE FUNCTION partner_portal.checked_text(argument text, value text, max_length integer) RETURNS text
 	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_checked_text';
 COMMENT ON FUNCTION partner_portal.checked_text(text, text, integer) IS
-'Returns a one-line text as given. 22004 NULL, 22001 more than max_length characters, 22023 blank or with control characters.';
+'Returns a one-line text as given. 22004 NULL, 22001 more than max_length characters, 22023 blank, or with characters that are not seen: controls, and in a UTF8 database marks, embeddings, overrides and isolates of direction, zero width spaces and fillers, tags, and joiners and variation selectors where no script needs them.';
 REVOKE ALL ON FUNCTION partner_portal.checked_text(text, text, integer) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.has_controls(value text) RETURNS boolean
-	LANGUAGE sql IMMUTABLE PARALLEL SAFE
-	RETURN value ~ '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]';
-COMMENT ON FUNCTION partner_portal.has_controls(text) IS 'Whether a text of several lines has control characters other than tabs and line ends.';
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_has_controls';
+COMMENT ON FUNCTION partner_portal.has_controls(text) IS
+'Whether a text of several lines has characters that are not seen, as in checked_text(), other than tabs and line ends.';
 REVOKE ALL ON FUNCTION partner_portal.has_controls(text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.checked_port(argument text, url text) RETURNS text
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_checked_port';
+COMMENT ON FUNCTION partner_portal.checked_port(text, text) IS
+'Returns an address as given. 22023 it names a port that is not between 1 and 65535.';
+REVOKE ALL ON FUNCTION partner_portal.checked_port(text, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.check_names() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_check_names';
+COMMENT ON FUNCTION partner_portal.check_names() IS
+'Trigger, with names of columns: 22023 for a text written there with characters that are not seen, as in checked_text(). A restored row, and a text that stays, may have them.';
+REVOKE ALL ON FUNCTION partner_portal.check_names() FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.check_addresses() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_check_addresses';
+COMMENT ON FUNCTION partner_portal.check_addresses() IS
+'Trigger, with names of columns: 22023 for an address written there whose port is not between 1 and 65535. A restored row, and an address that stays, may have one.';
+REVOKE ALL ON FUNCTION partner_portal.check_addresses() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.checked_email(email text) RETURNS text
 	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$

@@ -45,10 +45,39 @@ CREATE TRIGGER grant_to_enrolled AFTER INSERT ON partner_portal.role_grant
 
 -- input.sql
 
+CREATE FUNCTION partner_portal.check_addresses() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_check_addresses';
+COMMENT ON FUNCTION partner_portal.check_addresses() IS
+'Trigger, with names of columns: 22023 for an address written there whose port is not between 1 and 65535. A restored row, and an address that stays, may have one.';
+REVOKE ALL ON FUNCTION partner_portal.check_addresses() FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.check_names() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_check_names';
+COMMENT ON FUNCTION partner_portal.check_names() IS
+'Trigger, with names of columns: 22023 for a text written there with characters that are not seen, as in checked_text(). A restored row, and a text that stays, may have them.';
+REVOKE ALL ON FUNCTION partner_portal.check_names() FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.checked_port(argument text, url text) RETURNS text
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_checked_port';
+COMMENT ON FUNCTION partner_portal.checked_port(text, text) IS
+'Returns an address as given. 22023 it names a port that is not between 1 and 65535.';
+REVOKE ALL ON FUNCTION partner_portal.checked_port(text, text) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.has_controls(value text) RETURNS boolean
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_has_controls';
+COMMENT ON FUNCTION partner_portal.has_controls(text) IS
+'Whether a text of several lines has characters that are not seen, as in checked_text(), other than tabs and line ends.';
+
+COMMENT ON FUNCTION partner_portal.checked_text(text, text, integer) IS
+'Returns a one-line text as given. 22004 NULL, 22001 more than max_length characters, 22023 blank, or with characters that are not seen: controls, and in a UTF8 database marks, embeddings, overrides and isolates of direction, zero width spaces and fillers, tags, and joiners and variation selectors where no script needs them.';
+
 -- identity.sql
 
 CREATE INDEX revoked_token_until ON partner_portal.revoked_token (until);
 COMMENT ON TABLE partner_portal.revoked_token IS 'Tokens refused before their time (revoke_token); a row is of no use after until, and tick() deletes it a day later.';
+
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.account
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('name');
 
 -- permission.sql
 
@@ -90,9 +119,6 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('product %s cannot be moved to another category', NEW.product_id),
 			DETAIL = 'Access is granted by category, and the grant does not cover all of them.';
 	END IF;
-	IF NEW.external_ref ~ '[\x01-\x1f\x7f]' AND NEW.external_ref IS DISTINCT FROM OLD.external_ref THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'external_ref must not contain control characters';
-	END IF;
 	IF NEW.partner_access AND (TG_OP = 'INSERT' OR NOT OLD.partner_access)
 		AND NOT (partner_portal.is_operator() OR NEW.workspace_id IS NOT DISTINCT FROM partner_portal.own_workspace('manage_products'))
 	THEN
@@ -101,9 +127,10 @@ BEGIN
 	RETURN NEW;
 END
 $$;
-COMMENT ON FUNCTION partner_portal.guard_product() IS
-'Trigger of product: stamps it; 22023 what never changes, or an external_ref with control characters; 42501 partner_access from anybody but the workspace itself, or another category by a limited grant.';
 COMMENT ON FUNCTION partner_portal.limited_workspaces() IS 'Workspaces that granted access to some products alone. For policies.';
+
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.product
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('category', 'name', 'external_ref');
 
 -- access_grant.sql
 
@@ -151,14 +178,15 @@ $$;
 COMMENT ON COLUMN partner_portal.webhook_endpoint.events IS 'Names of events, as security_key.activated, or * for all; README.md lists them.';
 
 CREATE OR REPLACE FUNCTION partner_portal.check_webhook(url text, events text[]) RETURNS void
-	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
 	event text;
 BEGIN
-	IF url IS NULL OR octet_length(url) > 2048 OR url !~* '^https?://[^/?#@[:space:][:cntrl:]]+([/?][!-~]*)?$' THEN
+	IF url IS NULL OR octet_length(url) > 2048 OR url !~* '^https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?([/?][!-~]*)?$' THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'malformed address of an endpoint',
 			HINT = 'It looks like https://host[:port]/path, at most 2048 ASCII characters, without user name or fragment.';
 	END IF;
+	PERFORM partner_portal.checked_port('the address of an endpoint', url);
 	IF coalesce(cardinality(events), 0) NOT BETWEEN 1 AND 100 OR array_ndims(events) > 1 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an endpoint needs 1 to 100 events',
 			HINT = 'Use {*} for all.';
@@ -171,7 +199,6 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION partner_portal.check_webhook(text, text[]) IS 'Raises 22023 if an endpoint cannot be as described.';
 
 CREATE FUNCTION partner_portal.endpoints_changed() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_endpoints_changed';
@@ -503,6 +530,81 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 
 -- invoice_change.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.credit_invoice(invoice_id bigint, lines jsonb, reason text, tax_minor bigint DEFAULT 0) RETURNS partner_portal.invoice
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	asked partner_portal.invoice;
+	note partner_portal.invoice;
+	excess record;
+	tax_left bigint;
+BEGIN
+	asked := partner_portal.authorized_invoice('bill', invoice_id);
+	PERFORM partner_portal.check_note('the reason', reason);
+	IF asked.document <> 'invoice' OR asked.status NOT IN ('final', 'paid') THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('invoice %s is %s, not final or paid', invoice_id, asked.status),
+			HINT = 'Only final and paid invoices are credited.';
+	END IF;
+	IF lines IS NULL OR jsonb_typeof(lines) <> 'array' OR jsonb_array_length(lines) NOT BETWEEN 1 AND 1000
+		OR EXISTS (SELECT FROM jsonb_array_elements(lines) l WHERE CASE WHEN jsonb_typeof(l) <> 'object' THEN true
+			ELSE l - ARRAY['line', 'amount_minor', 'text'] <> '{}' OR jsonb_typeof(l -> 'line') IS DISTINCT FROM 'number'
+				OR jsonb_typeof(l -> 'amount_minor') IS DISTINCT FROM 'number' OR coalesce(jsonb_typeof(l -> 'text'), 'null') NOT IN ('string', 'null')
+				OR length(l ->> 'text') NOT BETWEEN 1 AND 1000 OR l ->> 'text' ~ '[[:cntrl:]]' OR partner_portal.has_controls(l ->> 'text') END) THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'lines to credit must be an array of objects',
+			HINT = 'Example: [{"line":1,"amount_minor":500,"text":"two keys were not delivered"}].';
+	END IF;
+	IF EXISTS (SELECT FROM jsonb_array_elements(lines) l
+			WHERE (l ->> 'amount_minor')::numeric NOT BETWEEN 1 AND 9223372036854775807 OR scale((l ->> 'amount_minor')::numeric) > 0
+				OR NOT EXISTS (SELECT FROM partner_portal.invoice_line o WHERE o.workspace_id = asked.workspace_id AND o.invoice_id = asked.invoice_id
+					AND o.line = (l ->> 'line')::numeric)) THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('a line to credit is not on invoice %s, or its amount is not a whole number above zero', invoice_id),
+			HINT = 'Amounts are minor units of the invoice''s currency.';
+	END IF;
+	SELECT w.line, w.amount, b.amount_minor AS charged, coalesce(c.amount, 0) AS credited INTO excess
+	FROM (SELECT (l ->> 'line')::numeric AS line, sum((l ->> 'amount_minor')::numeric) AS amount FROM jsonb_array_elements(lines) l GROUP BY 1) w
+	JOIN partner_portal.invoice_line b ON b.workspace_id = asked.workspace_id AND b.invoice_id = asked.invoice_id AND b.line = w.line
+	LEFT JOIN LATERAL (SELECT sum(o.amount_minor) AS amount FROM partner_portal.invoice n
+		JOIN partner_portal.invoice_line o ON o.workspace_id = n.workspace_id AND o.invoice_id = n.invoice_id
+		WHERE n.workspace_id = asked.workspace_id AND n.credits_invoice_id = asked.invoice_id AND o.credits_line = w.line) c ON true
+	WHERE w.amount + coalesce(c.amount, 0) > b.amount_minor
+	ORDER BY w.line LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('line %s of invoice %s cannot be credited beyond what it charged', excess.line, invoice_id),
+			DETAIL = format('It charged %s, %s are credited, %s were to be credited more, in minor units of %s.', excess.charged, excess.credited, excess.amount, asked.currency);
+	END IF;
+	-- lines that were corrected downwards are charged by the others together
+	IF (SELECT sum((l ->> 'amount_minor')::numeric) FROM jsonb_array_elements(lines) l) + coalesce((SELECT sum(n.subtotal_minor) FROM partner_portal.invoice n
+			WHERE n.workspace_id = asked.workspace_id AND n.credits_invoice_id = asked.invoice_id), 0) > asked.subtotal_minor THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invoice %s cannot be credited beyond what it charged', invoice_id),
+			DETAIL = format('Its subtotal is %s minor units of %s.', asked.subtotal_minor, asked.currency);
+	END IF;
+	SELECT asked.tax_minor - coalesce(sum(n.tax_minor), 0) INTO tax_left FROM partner_portal.invoice n
+	WHERE n.workspace_id = asked.workspace_id AND n.credits_invoice_id = asked.invoice_id;
+	IF tax_minor IS NULL OR tax_minor NOT BETWEEN 0 AND tax_left THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('tax to credit must be from 0 to %s', tax_left);
+	END IF;
+	note := asked;
+	note.subtotal_minor := (SELECT sum((l ->> 'amount_minor')::numeric) FROM jsonb_array_elements(lines) l);
+	INSERT INTO partner_portal.invoice AS i (workspace_id, document, credits_invoice_id, period_start, period_end, period_label, time_zone, partner_key, issuer_key,
+		payer_id, visibility, plan_id, plan_name, plan_version, zero_invoices, currency, minor_digits, issuer_name, issuer_address, issuer_tax_id,
+		payer_name, payer_address, payer_tax_id, company_name, keys_billed, subtotal_minor, tax_minor, tax_note, total_minor, known_at, finalize_after, reason)
+	VALUES (note.workspace_id, 'credit_note', note.invoice_id, note.period_start, note.period_end, note.period_label, note.time_zone, note.partner_key, note.issuer_key,
+		note.payer_id, note.visibility, note.plan_id, note.plan_name, note.plan_version, note.zero_invoices, note.currency, note.minor_digits, note.issuer_name,
+		note.issuer_address, note.issuer_tax_id, note.payer_name, note.payer_address, note.payer_tax_id, note.company_name, note.keys_billed,
+		note.subtotal_minor, credit_invoice.tax_minor, note.tax_note, note.subtotal_minor + credit_invoice.tax_minor, note.known_at, now(), credit_invoice.reason)
+	RETURNING i.* INTO note;
+	INSERT INTO partner_portal.invoice_line (workspace_id, invoice_id, line, partner_key, issuer_key, payer_id, workspace_sees, partner_sees, type,
+		about_start, about_end, kind, credits_line, text, amount_minor)
+	SELECT note.workspace_id, note.invoice_id, l.no, note.partner_key, note.issuer_key, note.payer_id, note.workspace_sees, note.partner_sees, 'credit',
+		b.about_start, b.about_end, b.kind, b.line, coalesce(l.item ->> 'text', 'Credit: ' || b.text), (l.item ->> 'amount_minor')::bigint
+	FROM jsonb_array_elements(lines) WITH ORDINALITY l (item, no)
+	JOIN partner_portal.invoice_line b ON b.workspace_id = asked.workspace_id AND b.invoice_id = asked.invoice_id AND b.line = (l.item ->> 'line')::numeric;
+	PERFORM partner_portal.finalize_documents(ARRAY[note.invoice_id], now());
+	SELECT i.* INTO note FROM partner_portal.invoice i WHERE i.workspace_id = note.workspace_id AND i.invoice_id = note.invoice_id;
+	RETURN note;
+END
+$$;
+
 -- statement.sql
 
 -- invoice_html.sql
@@ -794,6 +896,44 @@ COMMENT ON FUNCTION partner_portal.notify_expiring_access(timestamptz) IS
 
 -- portal.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.check_portal(name text, technical_name text, color text, logout_url text, home_cover_url text) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
+DECLARE
+	url_shape CONSTANT text := '^https?://[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(:[0-9]{1,5})?([/?#][A-Za-z0-9._~:/?#@!$&''()*+,;=%\[\]-]*)?$';
+BEGIN
+	PERFORM partner_portal.checked_text('name', name, 200);
+	PERFORM partner_portal.checked_text('technical_name', technical_name, 63);
+	PERFORM partner_portal.checked_text('color', color, 7);
+	PERFORM partner_portal.checked_text('logout_url', logout_url, 2000);
+	IF home_cover_url IS NOT NULL THEN
+		PERFORM partner_portal.checked_text('home_cover_url', home_cover_url, 2000);
+	END IF;
+	IF technical_name !~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$' OR technical_name ~ '^..--' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('technical name "%s" is not valid', technical_name),
+			HINT = 'It is a label of a host name: a to z, 0 to 9 and hyphens, with a letter or digit at both ends; not one of an internationalised name.';
+	END IF;
+	IF color !~ '^#[0-9A-Fa-f]{6}$' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('color "%s" is not valid', color),
+			HINT = 'A colour is written #rrggbb.';
+	END IF;
+	IF logout_url !~ url_shape OR home_cover_url !~ url_shape THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+			MESSAGE = format('%s is not valid', CASE WHEN logout_url !~ url_shape THEN 'logout_url' ELSE 'home_cover_url' END),
+			HINT = 'An address begins with http:// or https:// and a host name; other than ASCII characters are written as %XX.';
+	END IF;
+	PERFORM partner_portal.checked_port('logout_url', logout_url), partner_portal.checked_port('home_cover_url', home_cover_url);
+END
+$$;
+
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.portal
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('name');
+CREATE TRIGGER check_addresses BEFORE INSERT OR UPDATE ON partner_portal.portal
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_addresses('logout_url', 'home_cover_url');
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.folder
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('name');
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.report
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('title');
+
 -- portal_user.sql
 
 CREATE OR REPLACE FUNCTION partner_portal.drop_attribute(partner_id bigint, technical_name text) RETURNS void
@@ -917,6 +1057,9 @@ BEGIN
 	END IF;
 END
 $$;
+
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.portal_attribute
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('label');
 
 -- portal_user_csv.sql
 
@@ -1739,7 +1882,6 @@ ALTER FUNCTION partner_portal.check_note(text, text) SET standard_conforming_str
 ALTER FUNCTION partner_portal.check_portal(text, text, text, text, text) SET standard_conforming_strings = on;
 ALTER FUNCTION partner_portal.check_webhook(text, text[]) SET standard_conforming_strings = on;
 ALTER FUNCTION partner_portal.checked_email(text) SET standard_conforming_strings = on;
-ALTER FUNCTION partner_portal.guard_product() SET standard_conforming_strings = on;
 ALTER FUNCTION partner_portal.health() SET standard_conforming_strings = on;
 ALTER FUNCTION partner_portal.import_key_activity(bigint, bigint, tstzrange, text) SET standard_conforming_strings = on;
 ALTER FUNCTION partner_portal.invoice_html(bigint) SET standard_conforming_strings = on;

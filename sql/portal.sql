@@ -112,6 +112,14 @@ CREATE TRIGGER stamp_content BEFORE INSERT OR UPDATE ON partner_portal.folder
 	FOR EACH ROW EXECUTE FUNCTION partner_portal.stamp_content();
 CREATE TRIGGER stamp_content BEFORE INSERT OR UPDATE ON partner_portal.report
 	FOR EACH ROW EXECUTE FUNCTION partner_portal.stamp_content();
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.portal
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('name');
+CREATE TRIGGER check_addresses BEFORE INSERT OR UPDATE ON partner_portal.portal
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_addresses('logout_url', 'home_cover_url');
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.folder
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('name');
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.report
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('title');
 
 -- What a portal user may reach changes with shares and with folders below others.
 CREATE TRIGGER acl_change AFTER INSERT OR UPDATE OR DELETE ON partner_portal.folder_share
@@ -227,6 +235,7 @@ BEGIN
 			MESSAGE = format('%s is not valid', CASE WHEN logout_url !~ url_shape THEN 'logout_url' ELSE 'home_cover_url' END),
 			HINT = 'An address begins with http:// or https:// and a host name; other than ASCII characters are written as %XX.';
 	END IF;
+	PERFORM partner_portal.checked_port('logout_url', logout_url), partner_portal.checked_port('home_cover_url', home_cover_url);
 END
 $$;
 COMMENT ON FUNCTION partner_portal.check_portal(text, text, text, text, text) IS 'Returns when a portal may look so. 22004, 22001, 22023. Whether the technical name is free or reserved is not asked.';

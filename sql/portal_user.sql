@@ -22,6 +22,8 @@ COMMENT ON TABLE partner_portal.portal_attribute IS 'What a partner keeps about 
 COMMENT ON COLUMN partner_portal.portal_attribute.technical_name IS 'Name in attribute(), and of the column in CSV.';
 COMMENT ON COLUMN partner_portal.portal_attribute.required IS 'Whether nobody is invited or changed without a value; those without one stay as they are.';
 COMMENT ON COLUMN partner_portal.portal_attribute.allowed IS 'The values it may have; NULL is any of its type.';
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.portal_attribute
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('label');
 
 CREATE TABLE partner_portal.portal_account (
 	workspace_id bigint NOT NULL,

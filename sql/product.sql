@@ -83,7 +83,7 @@ SELECT pg_catalog.pg_extension_config_dump('partner_portal.product', '');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.product_product_id_seq', '');
 
 CREATE FUNCTION partner_portal.guard_product() RETURNS trigger
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF TG_OP = 'INSERT' THEN
 		IF partner_portal.restoring_session() THEN
@@ -99,9 +99,6 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('product %s cannot be moved to another category', NEW.product_id),
 			DETAIL = 'Access is granted by category, and the grant does not cover all of them.';
 	END IF;
-	IF NEW.external_ref ~ '[\x01-\x1f\x7f]' AND NEW.external_ref IS DISTINCT FROM OLD.external_ref THEN
-		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'external_ref must not contain control characters';
-	END IF;
 	IF NEW.partner_access AND (TG_OP = 'INSERT' OR NOT OLD.partner_access)
 		AND NOT (partner_portal.is_operator() OR NEW.workspace_id IS NOT DISTINCT FROM partner_portal.own_workspace('manage_products'))
 	THEN
@@ -111,10 +108,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.guard_product() IS
-'Trigger of product: stamps it; 22023 what never changes, or an external_ref with control characters; 42501 partner_access from anybody but the workspace itself, or another category by a limited grant.';
+'Trigger of product: stamps it; 22023 what never changes; 42501 partner_access from anybody but the workspace itself, or another category by a limited grant.';
 REVOKE ALL ON FUNCTION partner_portal.guard_product() FROM PUBLIC;
 CREATE TRIGGER guard_product BEFORE INSERT OR UPDATE ON partner_portal.product
 	FOR EACH ROW EXECUTE FUNCTION partner_portal.guard_product();
+CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.product
+	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('category', 'name', 'external_ref');
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 	('application', 'SELECT', 'TABLE partner_portal.product'),

@@ -71,10 +71,11 @@ CREATE FUNCTION partner_portal.check_webhook(url text, events text[]) RETURNS vo
 DECLARE
 	event text;
 BEGIN
-	IF url IS NULL OR octet_length(url) > 2048 OR url !~* '^https?://[^/?#@[:space:][:cntrl:]]+([/?][!-~]*)?$' THEN
+	IF url IS NULL OR octet_length(url) > 2048 OR url !~* '^https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?([/?][!-~]*)?$' THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'malformed address of an endpoint',
 			HINT = 'It looks like https://host[:port]/path, at most 2048 ASCII characters, without user name or fragment.';
 	END IF;
+	PERFORM partner_portal.checked_port('the address of an endpoint', url);
 	IF coalesce(cardinality(events), 0) NOT BETWEEN 1 AND 100 OR array_ndims(events) > 1 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'an endpoint needs 1 to 100 events',
 			HINT = 'Use {*} for all.';

@@ -55,6 +55,18 @@ define_string(const char *name, const char *description, const char *detail,
 }
 
 /*
+ * check_port accepts an address, or its host alone, whose port is one.
+ */
+static bool
+check_port(char **newval, void **extra, GucSource source)
+{
+	if (pp_port_fits(*newval))
+		return true;
+	GUC_check_errdetail("Its port is not between 1 and 65535.");
+	return false;
+}
+
+/*
  * check_smtp_url accepts smtp:// or smtps:// with a host, and nothing else: no
  * user, password or path.
  */
@@ -80,7 +92,7 @@ check_smtp_url(char **newval, void **extra, GucSource source)
 		GUC_check_errdetail("It has a host and perhaps a port; user and password stand in the secrets file.");
 		return false;
 	}
-	return true;
+	return check_port(newval, extra, source);
 }
 
 /*
@@ -178,16 +190,18 @@ pp_define_settings(void)
 							 "Whether refused activations, logins and accesses are written to the server log.",
 							 "One line each: \"partner_portal refused\" and a JSON object that names people and workspaces by number.",
 							 &pp_log_refusals, true, PGC_SUSET, 0, NULL, NULL, NULL);
-	define_string("partner_portal.workspace_url",
-				  "Address of a workspace shown in the panel; {slug} is replaced.",
-				  NULL, &pp_workspace_url, "https://{slug}.example.com/", PGC_SUSET);
-	define_string("partner_portal.link_base_url",
-				  "Address that links to people begin with (registration, invitations).",
-				  NULL, &pp_link_base_url, "https://portal.example.com", PGC_SUSET);
+	DefineCustomStringVariable("partner_portal.workspace_url",
+							   "Address of a workspace shown in the panel; {slug} is replaced.",
+							   NULL, &pp_workspace_url, "https://{slug}.example.com/", PGC_SUSET, GUC_SUPERUSER_ONLY,
+							   check_port, NULL, NULL);
+	DefineCustomStringVariable("partner_portal.link_base_url",
+							   "Address that links to people begin with (registration, invitations).",
+							   NULL, &pp_link_base_url, "https://portal.example.com", PGC_SUSET, GUC_SUPERUSER_ONLY,
+							   check_port, NULL, NULL);
 	DefineCustomStringVariable("partner_portal.portal_domain",
 							   "Domain that portals are under: https://<technical name>.<domain>/.",
 							   NULL, &pp_portal_domain, "portals.example.com", PGC_SUSET, 0,
-							   NULL, NULL, NULL);
+							   check_port, NULL, NULL);
 	DefineCustomIntVariable("partner_portal.invoice_grace",
 							"How long after the end of its period an invoice stays a draft.",
 							"Facts that come in meanwhile are billed on it; from then on a billing run finalizes it.",

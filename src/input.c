@@ -2,13 +2,8 @@
  *
  * input.c
  *		What people give us, checked: text, and names made into slugs; and what
- *		they are given: secrets.
- *
- * A name is shown in headers of mails, lines of exports and pages, where a line
- * end would begin something else, and an escape commands a terminal.  So none
- * has control characters: what comes by function goes through checked_text(),
- * what comes by plain INSERT or UPDATE through pp_check_controls(), called by
- * the table's stamping trigger, or through a CHECK.
+ *		they are given: secrets.  Which characters a text may have is in
+ *		shown_text.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -63,27 +58,9 @@ pp_text_argument(FunctionCallInfo fcinfo, int number)
 }
 
 /*
- * pp_check_controls raises 22023 if a text has control characters; line ends
- * do not count if it may break.
- */
-void
-pp_check_controls(const char *what, text *value, bool may_break)
-{
-	for (int i = 0; i < VARSIZE_ANY_EXHDR(value); i++)
-	{
-		unsigned char c = (unsigned char) VARDATA_ANY(value)[i];
-
-		if ((c < ' ' || c == 0x7f) && !(may_break && (c == '\n' || c == '\r')))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("%s must not contain control characters", what)));
-	}
-}
-
-/*
  * partner_portal_checked_text returns a text that a person wrote on one line,
  * as given, when it is between 1 and max_length characters, not all blank and
- * without control characters.  A text that is far too long is refused before it
+ * without characters that are not seen.  A text that is far too long is refused before it
  * is decompressed.
  */
 Datum
@@ -92,7 +69,6 @@ partner_portal_checked_text(PG_FUNCTION_ARGS)
 	char	   *argument;
 	text	   *value = NULL;
 	int32		max_length;
-	bool		blank = true;
 	int			length;
 
 	argument = text_to_cstring(pp_text_argument(fcinfo, 0));
@@ -115,9 +91,7 @@ partner_portal_checked_text(PG_FUNCTION_ARGS)
 				 errdetail("At most %d characters are allowed.", max_length)));
 
 	pp_check_controls(argument, value, false);
-	for (int i = 0; i < VARSIZE_ANY_EXHDR(value) && blank; i++)
-		blank = VARDATA_ANY(value)[i] == ' ';
-	if (blank)
+	if (pp_is_blank(value))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("%s must not be empty", argument)));

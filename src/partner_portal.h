@@ -283,7 +283,11 @@ pp_noreturn extern void pp_workspace_not_found(int64 workspace_id);
 
 /* in input.c: what people give to functions */
 extern text *pp_text_argument(FunctionCallInfo fcinfo, int number);
+
+/* in shown_text.c: what may stand in texts that others are shown, and in addresses */
 extern void pp_check_controls(const char *what, text *value, bool may_break);
+extern bool pp_is_blank(text *value);
+extern bool pp_port_fits(const char *url);
 
 /* in workspace.c: keeping a workspace with its partner */
 extern int64 pp_partner_key_to_stay(int64 workspace_id);

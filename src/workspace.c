@@ -255,16 +255,17 @@ column_changes(TriggerData *trigger, const char *name)
 }
 
 /*
- * check_line raises 22023 for control characters in a text that is shown on
- * one line and ends up in the headers of mails; lines of an address may break.
+ * check_line raises 22023 for characters in a text that others are not to be
+ * shown; lines of an address may break.  What an update leaves as it was may be
+ * what it is: the workspace can still be suspended and deleted.
  */
 static void
-check_line(HeapTuple row, TupleDesc desc, const char *name, bool may_break)
+check_line(TriggerData *trigger, HeapTuple row, const char *name, bool may_break)
 {
 	bool		null;
-	Datum		value = get_column(row, desc, name, &null);
+	Datum		value = get_column(row, RelationGetDescr(trigger->tg_relation), name, &null);
 
-	if (!null)
+	if (!null && (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || column_changes(trigger, name)))
 		pp_check_controls(name, DatumGetTextPP(value), may_break);
 }
 
@@ -343,7 +344,6 @@ partner_portal_guard_workspace(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 	HeapTuple	row;
-	TupleDesc	desc;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -361,11 +361,10 @@ partner_portal_guard_workspace(PG_FUNCTION_ARGS)
 
 	/* one's own transfer changes what pp_partner_key_to_stay() remembers */
 	locked_by = InvalidTransactionId;
-	desc = RelationGetDescr(trigger->tg_relation);
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !by_our_functions(trigger->tg_relation))
 		check_update(trigger);
-	check_line(row, desc, "company_name", false);
-	check_line(row, desc, "tax_id", false);
-	check_line(row, desc, "address", true);
+	check_line(trigger, row, "company_name", false);
+	check_line(trigger, row, "tax_id", false);
+	check_line(trigger, row, "address", true);
 	return PointerGetDatum(row);
 }

@@ -71,7 +71,7 @@ UPDATE partner_portal.workspace SET address = E'Street 1\nTown';
 \set VERBOSITY terse
 INSERT INTO partner_portal.security_key (workspace_id, kind, serial, label) VALUES (1, 'smartphone', E'a\nSubject: b', 'fine');
 INSERT INTO partner_portal.product (workspace_id, category, name, external_ref) VALUES (1, 'server', 'web', E'a\x01');
-INSERT INTO partner_portal.security_key (workspace_id, kind, serial, label) VALUES (1, 'smartphone', U&'\00e9\202e \2028', NULL), (1, 'smartphone', 'plain', 'plain');
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial, label) VALUES (1, 'smartphone', U&'\00e9 \2014', NULL), (1, 'smartphone', 'plain', 'plain');
 UPDATE partner_portal.security_key SET label = E'two\nlines' WHERE serial = 'plain';
 SET partner_portal.restoring = on;
 INSERT INTO partner_portal.security_key (workspace_id, kind, serial, label, status, created_at, activated_at) VALUES (1, 'smartphone', E'old\nnumber', E'old\nlabel', 'active', now(), now());

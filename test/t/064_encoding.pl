@@ -49,6 +49,11 @@ for my $encoding (qw(UTF8 LATIN1 SQL_ASCII))
 	my ($code, $out, $error) = $node->psql($db, "\\set VERBOSITY verbose\nSELECT partner_portal.set_usage_limit(1, 2); INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (1, 'smartphone', 'c')");
 	like($error, qr/PP001/, "$encoding: the limit holds");
 
+	# what is known not to be seen is refused; bytes without an encoding are what they are
+	($code, $out, $error) = $node->psql($db, "SELECT partner_portal.checked_text('name', 'a\xE2\x80\xAEb', 200)");
+	$encoding eq 'SQL_ASCII' ? is($out, "a\xE2\x80\xAEb", 'SQL_ASCII: an override of direction is three bytes')
+		: like($error, $encoding eq 'UTF8' ? qr/must not contain invisible characters/ : qr/has no equivalent/, "$encoding: no override of direction in a name");
+
 	# CSV there and back
 	is($node->safe_psql($db, "SELECT outcome FROM partner_portal.bulk_update_portal_users(1, E'email,role,tenant\\r\\nu\@example.com,viewer,\"$name\"\\r\\n')"), 'invited', "$encoding: a user by CSV");
 	is($node->safe_psql($db, "SELECT attributes ->> 'tenant' FROM partner_portal.portal_user"), $name, "$encoding: with an attribute");
