@@ -141,6 +141,7 @@ REGRESS = \
 	drop_guard \
 	explain_access \
 	lint \
+	our_query \
 	side_channel \
 	foreign_id \
 	mail_format \

@@ -27,16 +27,6 @@
 #include "partner_portal.h"
 
 /*
- * pin sets one setting for the section.
- */
-static void
-pin(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-/*
  * extension_owner returns who owns the queue; InvalidOid if it is not there.
  */
 static Oid
@@ -85,13 +75,13 @@ pp_section_enter(bool worker, PpSection *section)
 		PushActiveSnapshot(GetTransactionSnapshot());
 	GetUserIdAndSecContext(&section->user, &section->security);
 	section->guc_level = NewGUCNestLevel();
-	pin("search_path", "pg_catalog, pg_temp");
-	pin("enable_seqscan", "off");
-	pin("enable_hashjoin", "off");
-	pin("enable_mergejoin", "off");
-	pin("enable_bitmapscan", "off");
-	pin("plan_cache_mode", "force_generic_plan");
-	pin("jit", "off");
+	pp_pin_search_path();
+	pp_pin_setting("enable_seqscan", "off");
+	pp_pin_setting("enable_hashjoin", "off");
+	pp_pin_setting("enable_mergejoin", "off");
+	pp_pin_setting("enable_bitmapscan", "off");
+	pp_pin_setting("plan_cache_mode", "force_generic_plan");
+	pp_pin_setting("jit", "off");
 	SetUserIdAndSecContext(owner, section->security | SECURITY_LOCAL_USERID_CHANGE);
 	return true;
 }

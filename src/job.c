@@ -32,16 +32,6 @@
 PG_FUNCTION_INFO_V1(partner_portal_tick);
 
 /*
- * pin sets one setting until the level of settings ends.
- */
-static void
-pin(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-/*
  * list_steps returns the names of the steps in order, in a context that
  * outlives transactions.
  */
@@ -178,7 +168,7 @@ partner_portal_tick(PG_FUNCTION_ARGS)
 			int			level = NewGUCNestLevel();
 			int64		done = 0;
 
-			pin("search_path", "pg_catalog, pg_temp");
+			pp_pin_search_path();
 			if (i < 0)
 				steps = list_steps(context, &count);
 			else

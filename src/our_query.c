@@ -12,13 +12,36 @@
 #include "catalog/pg_class.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "utils/guc.h"
 #include "utils/syscache.h"
 
 #include "partner_portal.h"
 
 /*
- * pp_become_owner makes the owner of our tables the current user, so that what
- * a trigger does by SPI needs no privilege of who fired it.  An error ends it.
+ * pp_pin_setting sets one setting until the level of settings ends.
+ */
+void
+pp_pin_setting(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * pp_pin_search_path has names and operators mean PostgreSQL's own until the
+ * level of settings ends: an operator of who is asking, in a schema that the
+ * path names first, would be called with our rights.
+ */
+void
+pp_pin_search_path(void)
+{
+	pp_pin_setting("search_path", "pg_catalog, pg_temp");
+}
+
+/*
+ * pp_become_owner makes the owner of our tables the current user, with our
+ * search path, so that what a trigger does by SPI needs no privilege of who
+ * fired it, and calls nothing of theirs.  An error ends it.
  */
 void
 pp_become_owner(PpOwner *self)
@@ -36,6 +59,8 @@ pp_become_owner(PpOwner *self)
 	SetUserIdAndSecContext(owner,
 						   self->security_context | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_NOFORCE_RLS);
+	self->settings_level = NewGUCNestLevel();
+	pp_pin_search_path();
 }
 
 /*
@@ -44,6 +69,7 @@ pp_become_owner(PpOwner *self)
 void
 pp_stop_being_owner(const PpOwner *self)
 {
+	AtEOXact_GUC(true, self->settings_level);
 	SetUserIdAndSecContext(self->user, self->security_context);
 }
 

@@ -216,9 +216,12 @@ typedef struct PpOwner
 {
 	Oid			user;
 	int			security_context;
+	int			settings_level;
 } PpOwner;
 
 struct _SPI_plan;
+extern void pp_pin_setting(const char *name, const char *value);
+extern void pp_pin_search_path(void);
 extern void pp_become_owner(PpOwner *self);
 extern void pp_stop_being_owner(const PpOwner *self);
 extern void pp_keep_plan(struct _SPI_plan **plan, const char *sql, int count, Oid *types);
