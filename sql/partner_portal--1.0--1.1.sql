@@ -1041,6 +1041,8 @@ CREATE OR REPLACE FUNCTION partner_portal.remove_portal_user(portal_id bigint, e
 DECLARE
 	asked partner_portal.portal := partner_portal.portal_for_user(portal_id);
 	found_user partner_portal.portal_user;
+	withdrawn partner_portal.invitation;
+	removed boolean := false;
 BEGIN
 	PERFORM partner_portal.checked_email(email);
 	FOR found_user IN SELECT u.* FROM partner_portal.portal_user u
@@ -1048,15 +1050,23 @@ BEGIN
 	LOOP
 		DELETE FROM partner_portal.portal_account p
 		WHERE p.workspace_id = asked.workspace_id AND p.portal_id = asked.portal_id AND p.account_id = found_user.account_id;
-		IF found_user.invitation_id IS NOT NULL THEN
-			PERFORM partner_portal.withdraw_invitation(found_user.invitation_id);
+		removed := removed OR FOUND;
+		-- refused meanwhile, for which one need be nobody and waits for nobody, it is no longer pending
+		UPDATE partner_portal.invitation i SET state = 'withdrawn', finished_at = clock_timestamp()
+		WHERE i.workspace_id = asked.workspace_id AND i.invitation_id = found_user.invitation_id AND i.state = 'pending'
+		RETURNING i.* INTO withdrawn;
+		IF FOUND THEN
+			PERFORM partner_portal.cancel_invitation_mail(withdrawn);
+			removed := true;
 		END IF;
 	END LOOP;
-	IF found_user.email IS NULL THEN
+	IF NOT removed THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('this address is no user of portal %s', portal_id);
 	END IF;
 END
 $$;
+COMMENT ON FUNCTION partner_portal.remove_portal_user(bigint, text) IS
+'Removes a user from a portal from the next statement of every session on; an invitation is withdrawn. Reports it made stay. For the partner''s owner or administrator. 42501; P0002 no such portal or user, or who was invited has refused meanwhile; 22004, 22023; PP005 the partner is deleted.';
 
 CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.portal_attribute
 	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('label');
