@@ -72,6 +72,42 @@ COMMENT ON FUNCTION partner_portal.unsubscribe(text) IS
 'Takes an account off one list of one workspace by the token in the mail''s List-Unsubscribe (<partner_portal.link_base_url>/unsubscribe/<token>); needs nobody signed in. NULL if there is no such token.';
 REVOKE ALL ON FUNCTION partner_portal.unsubscribe(text) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.resubscribe(workspace_id bigint, list text) RETURNS boolean
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+	IF partner_portal.current_account_id() IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'nobody is signed in', HINT = 'Sign in with partner_portal.login().';
+	END IF;
+	IF workspace_id IS NULL OR list IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workspace_id and list must not be null';
+	END IF;
+	IF list NOT IN ('new_keys', 'billing_report') THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown list "%s"', left(list, 64)),
+			HINT = 'Lists are new_keys and billing_report.';
+	END IF;
+	UPDATE partner_portal.mail_opt_out o SET opted_out_at = NULL
+	WHERE o.workspace_id = resubscribe.workspace_id AND o.account_id = partner_portal.current_account_id() AND o.list = resubscribe.list;
+	IF NOT FOUND AND NOT EXISTS (SELECT FROM partner_portal.member m
+		WHERE m.workspace_id = resubscribe.workspace_id AND m.account_id = partner_portal.current_account_id() AND m.accepted_at IS NOT NULL)
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('workspace %s not found', workspace_id);
+	END IF;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.resubscribe(bigint, text) IS
+'Puts the account that is signed in back on a list of a workspace that it was taken off by unsubscribe(): new_keys or billing_report; true, also when it was on it. Nobody does so for another. Who gets a list at all goes by role, and by notify_new_keys and notify_billing of the workspace. 42501 nobody signed in; P0002 not one of one''s workspaces; 22004, 22023.';
+REVOKE ALL ON FUNCTION partner_portal.resubscribe(bigint, text) FROM PUBLIC;
+
+-- Runs as its owner, since the table has tokens; one's own rows alone.
+CREATE VIEW partner_portal.my_mail_lists WITH (security_barrier) AS
+	SELECT o.workspace_id, o.list, o.opted_out_at
+	FROM partner_portal.mail_opt_out o
+	WHERE o.account_id = (SELECT partner_portal.current_account_id());
+COMMENT ON VIEW partner_portal.my_mail_lists IS 'Lists of mails that one has got, per workspace, wherever one acts; unsubscribe() and resubscribe() change them.';
+COMMENT ON COLUMN partner_portal.my_mail_lists.opted_out_at IS 'Since when one does not get it any more; NULL is who still does.';
+
 CREATE FUNCTION partner_portal.notify_limit_alert() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -220,4 +256,6 @@ REVOKE ALL ON FUNCTION partner_portal.tick_new_keys(timestamptz) FROM PUBLIC;
 
 INSERT INTO partner_portal.job_step (position, step) VALUES (40, 'tick_new_keys');
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
-	('application', 'EXECUTE', 'FUNCTION partner_portal.unsubscribe(text)');
+	('application', 'EXECUTE', 'FUNCTION partner_portal.unsubscribe(text)'),
+	('application', 'EXECUTE', 'FUNCTION partner_portal.resubscribe(bigint, text)'),
+	('application', 'SELECT', 'TABLE partner_portal.my_mail_lists');

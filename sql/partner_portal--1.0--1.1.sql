@@ -1855,6 +1855,46 @@ CREATE TRIGGER notify_granted AFTER INSERT ON partner_portal.access_grant FOR EA
 CREATE TRIGGER notify AFTER UPDATE OF state ON partner_portal.access_grant FOR EACH ROW
 	WHEN (NEW.state <> OLD.state AND 'active' IN (NEW.state, OLD.state)) EXECUTE FUNCTION partner_portal.notify_access();
 
+CREATE FUNCTION partner_portal.resubscribe(workspace_id bigint, list text) RETURNS boolean
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+BEGIN
+	IF partner_portal.current_account_id() IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'nobody is signed in', HINT = 'Sign in with partner_portal.login().';
+	END IF;
+	IF workspace_id IS NULL OR list IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workspace_id and list must not be null';
+	END IF;
+	IF list NOT IN ('new_keys', 'billing_report') THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown list "%s"', left(list, 64)),
+			HINT = 'Lists are new_keys and billing_report.';
+	END IF;
+	UPDATE partner_portal.mail_opt_out o SET opted_out_at = NULL
+	WHERE o.workspace_id = resubscribe.workspace_id AND o.account_id = partner_portal.current_account_id() AND o.list = resubscribe.list;
+	IF NOT FOUND AND NOT EXISTS (SELECT FROM partner_portal.member m
+		WHERE m.workspace_id = resubscribe.workspace_id AND m.account_id = partner_portal.current_account_id() AND m.accepted_at IS NOT NULL)
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('workspace %s not found', workspace_id);
+	END IF;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.resubscribe(bigint, text) IS
+'Puts the account that is signed in back on a list of a workspace that it was taken off by unsubscribe(): new_keys or billing_report; true, also when it was on it. Nobody does so for another. Who gets a list at all goes by role, and by notify_new_keys and notify_billing of the workspace. 42501 nobody signed in; P0002 not one of one''s workspaces; 22004, 22023.';
+REVOKE ALL ON FUNCTION partner_portal.resubscribe(bigint, text) FROM PUBLIC;
+
+-- Runs as its owner, since the table has tokens; one's own rows alone.
+CREATE VIEW partner_portal.my_mail_lists WITH (security_barrier) AS
+	SELECT o.workspace_id, o.list, o.opted_out_at
+	FROM partner_portal.mail_opt_out o
+	WHERE o.account_id = (SELECT partner_portal.current_account_id());
+COMMENT ON VIEW partner_portal.my_mail_lists IS 'Lists of mails that one has got, per workspace, wherever one acts; unsubscribe() and resubscribe() change them.';
+COMMENT ON COLUMN partner_portal.my_mail_lists.opted_out_at IS 'Since when one does not get it any more; NULL is who still does.';
+
+INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
+	('application', 'EXECUTE', 'FUNCTION partner_portal.resubscribe(bigint, text)'),
+	('application', 'SELECT', 'TABLE partner_portal.my_mail_lists');
+
 -- enroll.sql
 
 CREATE OR REPLACE FUNCTION partner_portal.enroll_role(role regrole, as_what text) RETURNS void

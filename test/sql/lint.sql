@@ -23,6 +23,7 @@ INSERT INTO owner_view VALUES
 	('members', 'addresses of accounts, which show themselves to nobody else'),
 	('staff_list', 'the same'),
 	('portal_user', 'the same'),
+	('my_mail_lists', 'the table has tokens'),
 	('my_portals', 'names of portals that one does not act in at the moment'),
 	('grants', 'each side of a grant sees the other''s name'),
 	('partner_products', 'the same, and its arms keep their indexes'),

@@ -36,6 +36,43 @@ DELETE FROM partner_portal.notification;
 UPDATE partner_portal.new_keys_digest SET done_until = done_until - 30;
 CALL partner_portal.tick(now() + interval '3 days');
 SELECT recipient, count(*) FROM partner_portal.notification GROUP BY 1;
+-- and back on it, by who was taken off, signed in, and nobody else
+SELECT partner_portal.resubscribe(1, 'new_keys');
+SELECT account_id AS ann FROM partner_portal.account WHERE email LIKE 'ann%' \gset
+SELECT account_id AS bob FROM partner_portal.account WHERE email LIKE 'bob%' \gset
+BEGIN;
+SET LOCAL ROLE regress_app;
+SAVEPOINT s;
+SELECT partner_portal.resubscribe(1, 'new_keys');
+ROLLBACK TO s;
+SELECT * FROM partner_portal.my_mail_lists;
+RESET ROLE;
+SELECT partner_portal.login_as(:bob) = :bob AS bob;
+SET LOCAL ROLE regress_app;
+SELECT partner_portal.resubscribe(1, 'new_keys');
+SELECT workspace_id, list, opted_out_at IS NOT NULL AS out FROM partner_portal.my_mail_lists;
+COMMIT;
+SELECT a.email, o.opted_out_at IS NOT NULL AS out FROM partner_portal.mail_opt_out o JOIN partner_portal.account a USING (account_id) ORDER BY 1;
+BEGIN;
+SELECT partner_portal.login_as(:ann) = :ann AS ann;
+SET LOCAL ROLE regress_app;
+SELECT workspace_id, list, opted_out_at IS NOT NULL AS out FROM partner_portal.my_mail_lists;
+SAVEPOINT s;
+SELECT partner_portal.resubscribe(1, 'spam');
+ROLLBACK TO s;
+SELECT partner_portal.resubscribe(NULL, 'new_keys');
+ROLLBACK TO s;
+SELECT partner_portal.resubscribe(1, NULL);
+ROLLBACK TO s;
+SELECT partner_portal.resubscribe(99, 'new_keys');
+ROLLBACK TO s;
+SELECT partner_portal.resubscribe(1, 'billing_report'), partner_portal.resubscribe(1, 'new_keys'), partner_portal.resubscribe(1, 'new_keys');
+SELECT workspace_id, list, opted_out_at IS NOT NULL AS out FROM partner_portal.my_mail_lists;
+COMMIT;
+DELETE FROM partner_portal.notification;
+UPDATE partner_portal.new_keys_digest SET done_until = done_until - 30;
+CALL partner_portal.tick(now() + interval '3 days');
+SELECT recipient, count(*) FROM partner_portal.notification GROUP BY 1 ORDER BY 1;
 -- templates, in both languages, everything escaped
 SELECT (m).subject, (m).text_body, position('<script>' IN (m).html_body) AS script FROM partner_portal.mail_billing_report('en', 'A <script>alert(1)</script> & Co', '2026-10-01..2026-10-31', 'INV-7', 'CHF',
 	ARRAY['Smartphones', 'Cards <b>'], ARRAY['25.00', '4.00'], '29.00', ARRAY['2026-09-01..2026-09-30', '2026-10-01..2026-10-31'], ARRAY[3, 6]) m;
