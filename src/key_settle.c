@@ -21,6 +21,7 @@
 #include "executor/spi.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
 #include "partner_portal.h"
@@ -34,12 +35,23 @@ typedef struct Unsettled
 	bool		owners;			/* whether an owner left */
 } Unsettled;
 
+/* Where a workspace's is. */
+typedef struct UnsettledPlace
+{
+	int64		workspace_id;	/* hash key */
+	Unsettled  *item;
+} UnsettledPlace;
+
+/* So many are looked through; of more the places are kept. */
+#define LISTED_UNSETTLED	16
+
 /* A query that is firing its triggers; queries within triggers nest. */
 typedef struct RunningQuery
 {
 	struct RunningQuery *outer;
 	MemoryContext context;
 	List	   *unsettled;
+	HTAB	   *places;			/* of them all, once they are many */
 	List	   *lines;			/* for the activity log */
 } RunningQuery;
 
@@ -206,6 +218,75 @@ settle(const Unsettled *item, const PpUsage *usage)
 }
 
 /*
+ * find_unsettled returns what is noted of a workspace; NULL if nothing is.
+ */
+static Unsettled *
+find_unsettled(int64 workspace_id)
+{
+	ListCell   *cell;
+
+	if (running->places != NULL)
+	{
+		UnsettledPlace *place = hash_search(running->places, &workspace_id, HASH_FIND, NULL);
+
+		return place == NULL ? NULL : place->item;
+	}
+	foreach(cell, running->unsettled)
+	{
+		Unsettled  *item = lfirst(cell);
+
+		if (item->workspace_id == workspace_id)
+			return item;
+	}
+	return NULL;
+}
+
+/*
+ * keep_places makes the table of places.
+ */
+static void
+keep_places(void)
+{
+	HASHCTL		control = {0};
+	ListCell   *cell;
+
+	control.keysize = sizeof(int64);
+	control.entrysize = sizeof(UnsettledPlace);
+	control.hcxt = running->context;
+	running->places = hash_create("unsettled workspaces", 256, &control,
+								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	foreach(cell, running->unsettled)
+	{
+		Unsettled  *item = lfirst(cell);
+		UnsettledPlace *place = hash_search(running->places, &item->workspace_id, HASH_ENTER, NULL);
+
+		place->item = item;
+	}
+}
+
+/*
+ * note_unsettled notes a workspace that nothing is noted of.
+ */
+static void
+note_unsettled(int64 workspace_id, int activated, bool owners)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(running->context);
+	Unsettled  *item = palloc(sizeof(Unsettled));
+
+	*item = (Unsettled) {workspace_id, activated, owners};
+	running->unsettled = lappend(running->unsettled, item);
+	if (running->places != NULL)
+	{
+		UnsettledPlace *place = hash_search(running->places, &workspace_id, HASH_ENTER, NULL);
+
+		place->item = item;
+	}
+	else if (list_length(running->unsettled) > LISTED_UNSETTLED)
+		keep_places();
+	MemoryContextSwitchTo(old_context);
+}
+
+/*
  * pp_settle checks a workspace after a statement trigger has counted: at once,
  * or when the query that fired it is done.  activated and owners are how many
  * more there are than before, and may be negative.
@@ -213,15 +294,8 @@ settle(const Unsettled *item, const PpUsage *usage)
 void
 pp_settle(int64 workspace_id, int activated, int owners, const PpUsage *usage)
 {
-	Unsettled  *item = NULL;
-	ListCell   *cell;
+	Unsettled  *item = running == NULL ? NULL : find_unsettled(workspace_id);
 
-	if (running != NULL)
-	{
-		foreach(cell, running->unsettled)
-			if (((Unsettled *) lfirst(cell))->workspace_id == workspace_id)
-				item = lfirst(cell);
-	}
 	if (item != NULL)
 	{
 		item->activated += activated;
@@ -237,14 +311,7 @@ pp_settle(int64 workspace_id, int activated, int owners, const PpUsage *usage)
 		settle(&once, usage);
 	}
 	else
-	{
-		MemoryContext old_context = MemoryContextSwitchTo(running->context);
-
-		item = palloc(sizeof(Unsettled));
-		*item = (Unsettled) {workspace_id, activated, owners < 0};
-		running->unsettled = lappend(running->unsettled, item);
-		MemoryContextSwitchTo(old_context);
-	}
+		note_unsettled(workspace_id, activated, owners < 0);
 }
 
 /*
@@ -312,7 +379,7 @@ pp_log_later(const PpLogLine *line)
 static void
 finish_query(QueryDesc *queryDesc)
 {
-	RunningQuery query = {running, queryDesc->estate->es_query_cxt, NIL, NIL};
+	RunningQuery query = {running, queryDesc->estate->es_query_cxt, NIL, NULL, NIL};
 
 	running = &query;
 	PG_TRY();

@@ -226,3 +226,16 @@ SELECT bool_and(exact) FROM counted;
 -- deleting a workspace for good takes its counters along, keys first
 DELETE FROM security_key WHERE workspace_id = 3;
 SELECT * FROM counted WHERE ws = 3;
+
+-- many workspaces at their limits: one statement swaps a key in each of them; if it adds one too many in one, it is refused
+INSERT INTO workspace (company_name, slug, anchor_date, restrict_keys, key_limit)
+	SELECT 'Many ' || i, 'many-' || i, '2026-01-01', true, 1 FROM generate_series(1, 60) i;
+INSERT INTO security_key (workspace_id, kind, serial) SELECT workspace_id, 'smartphone', 'm1' FROM workspace WHERE slug LIKE 'many-%';
+SELECT count(*), count(DISTINCT workspace_id) FROM limit_alert a JOIN workspace w USING (workspace_id) WHERE w.slug LIKE 'many-%' AND threshold = 100;
+WITH gone AS (DELETE FROM security_key WHERE serial = 'm1' RETURNING workspace_id)
+	INSERT INTO security_key (workspace_id, kind, serial) SELECT workspace_id, 'smartphone', 'm2' FROM gone ORDER BY workspace_id % 7, workspace_id;
+WITH gone AS (DELETE FROM security_key WHERE serial = 'm2' RETURNING workspace_id)
+	INSERT INTO security_key (workspace_id, kind, serial) SELECT workspace_id, 'smartphone', 'm3' FROM gone
+	UNION ALL SELECT workspace_id, 'smartphone', 'm4' FROM workspace WHERE slug = 'many-59';
+\echo :LAST_ERROR_SQLSTATE
+SELECT count(*), bool_and(exact AND active = 1) FROM counted JOIN workspace ON workspace_id = ws WHERE slug LIKE 'many-%';
