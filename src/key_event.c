@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 
@@ -23,6 +24,16 @@ typedef struct Events
 } Events;
 
 /*
+ * append_member adds a number to a JSON object.
+ */
+static void
+append_member(StringInfo data, const char *name, int64 number)
+{
+	appendStringInfoString(data, name);
+	pp_append_number(data, number);
+}
+
+/*
  * data_of returns what an event tells, as the text of jsonb, whose members
  * stand in the order of their names' lengths.
  */
@@ -32,7 +43,7 @@ data_of(const PpUsageChange *change, const PpKeyNote *note)
 	StringInfoData data;
 
 	initStringInfo(&data);
-	appendStringInfo(&data, "{\"keys\": %d", note->count);
+	append_member(&data, "{\"keys\": ", note->count);
 	if (note == &change->disabled)
 	{
 		appendStringInfoString(&data, ", \"reason\": ");
@@ -40,16 +51,19 @@ data_of(const PpUsageChange *change, const PpKeyNote *note)
 			escape_json(&data, note->reason);
 		else
 			appendStringInfoString(&data, "null");
-		appendStringInfo(&data, ", \"deleted\": %d", change->deleted_keys);
+		append_member(&data, ", \"deleted\": ", change->deleted_keys);
 	}
 	appendStringInfoString(&data, ", \"key_ids\": [");
 	for (int i = 0; i < Min(note->count, PP_NOTED_KEYS); i++)
-		appendStringInfo(&data, i == 0 ? INT64_FORMAT : ", " INT64_FORMAT, note->ids[i]);
+		append_member(&data, i == 0 ? "" : ", ", note->ids[i]);
 	appendStringInfoChar(&data, ']');
 	if (note == &change->disabled)
-		appendStringInfo(&data, ", \"revoked\": %d", note->revoked);
-	appendStringInfo(&data, ", \"smartphone\": %d, \"activity_id\": " INT64_FORMAT ", \"workspace_id\": " INT64_FORMAT ", \"contactless_card\": %d}",
-					 note->kinds[PP_SMARTPHONE], note->line, change->workspace_id, note->kinds[PP_CONTACTLESS_CARD]);
+		append_member(&data, ", \"revoked\": ", note->revoked);
+	append_member(&data, ", \"smartphone\": ", note->kinds[PP_SMARTPHONE]);
+	append_member(&data, ", \"activity_id\": ", note->line);
+	append_member(&data, ", \"workspace_id\": ", change->workspace_id);
+	append_member(&data, ", \"contactless_card\": ", note->kinds[PP_CONTACTLESS_CARD]);
+	appendStringInfoChar(&data, '}');
 	return data.data;
 }
 
@@ -62,6 +76,7 @@ owe_event(Events *events, const char *event, const PpUsageChange *change, const 
 {
 	int64		heard_by[2];
 	int			count;
+	char		line[MAXINT8LEN + 1];
 	MemoryContext old_context;
 
 	if (note->count == 0)
@@ -72,11 +87,11 @@ owe_event(Events *events, const char *event, const PpUsageChange *change, const 
 	if (events->outbox == NULL)
 	{
 		events->outbox = pp_outbox_open();
-		events->context = AllocSetContextCreate(CurrentMemoryContext, "event about keys", ALLOCSET_SMALL_SIZES);
+		events->context = AllocSetContextCreate(CurrentMemoryContext, "event about keys", ALLOCSET_DEFAULT_SIZES);
 	}
 	old_context = MemoryContextSwitchTo(events->context);
-	(void) pp_owe_event(events->outbox, heard_by, count, change->workspace_id, event, data_of(change, note),
-						psprintf(INT64_FORMAT, note->line));
+	pg_lltoa(note->line, line);
+	(void) pp_owe_event(events->outbox, heard_by, count, change->workspace_id, event, data_of(change, note), line);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(events->context);
 }

@@ -21,6 +21,7 @@
 #include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -92,11 +93,21 @@ typedef struct Target
 	TupleTableSlot *slot;
 } Target;
 
+/* A message that is written, and not yet in the queue. */
+typedef struct Written
+{
+	int64		workspace_id;
+	int64		notification_id;
+	int64		destination;
+} Written;
+
 struct PpOutbox
 {
 	Target		notification;
-	Target		queue;
 	MemoryContext message;		/* of one message, reset after it */
+	Written    *written;
+	int			count;
+	int			room;
 };
 
 static bool owes = false;
@@ -226,26 +237,25 @@ pp_outbox_open(void)
 	PpOutbox   *outbox = palloc0(sizeof(PpOutbox));
 
 	open_target(&outbox->notification, PP_NOTIFICATION);
-	open_target(&outbox->queue, PP_DELIVERY_QUEUE);
 	if (!checked)
 	{
 		pp_check_columns(RelationGetDescr(outbox->notification.rel), NOTIFICATION_COLUMNS, notification_columns);
-		pp_check_columns(RelationGetDescr(outbox->queue.rel), QUEUE_COLUMNS, queue_columns);
 		checked = true;
 	}
-	outbox->message = AllocSetContextCreate(CurrentMemoryContext, "message owed", ALLOCSET_SMALL_SIZES);
+	outbox->room = 4;
+	outbox->written = palloc(outbox->room * sizeof(Written));
+	outbox->message = AllocSetContextCreate(CurrentMemoryContext, "message owed", ALLOCSET_DEFAULT_SIZES);
 	return outbox;
 }
 
 /*
- * pp_outbox_write owes a message from now on, and returns its id.  One of the
- * same workspace, kind and dedupe_key is refused (23505).
+ * pp_outbox_write owes a message, once the outbox is closed, and returns its
+ * id.  One of the same workspace, kind and dedupe_key is refused (23505).
  */
 int64
 pp_outbox_write(PpOutbox *outbox, const PpMessage *message)
 {
 	Target	   *notification = &outbox->notification;
-	Target	   *queue = &outbox->queue;
 	MemoryContext old_context = MemoryContextSwitchTo(outbox->message);
 	Datum		now = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	int64		id = nextval_internal(pp_our_relation(PP_NOTIFICATION_ID_SEQUENCE), false);
@@ -265,30 +275,65 @@ pp_outbox_write(PpOutbox *outbox, const PpMessage *message)
 	set(notification, NOTIFICATION_TEXT_BODY, CStringGetTextDatum(message->text_body));
 	write_row(notification);
 
-	begin_row(queue);
-	set(queue, QUEUE_WORKSPACE_ID, Int64GetDatum(message->workspace_id));
-	set(queue, QUEUE_NOTIFICATION_ID, Int64GetDatum(id));
-	set(queue, QUEUE_DESTINATION, Int64GetDatum(message->endpoint_id));
-	set(queue, QUEUE_NEXT_ATTEMPT_AT, now);
-	set(queue, QUEUE_CLAIMS, Int32GetDatum(0));
-	write_row(queue);
-
-	owes = true;
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(outbox->message);
+	if (outbox->count == outbox->room)
+	{
+		outbox->room *= 2;
+		outbox->written = repalloc_huge(outbox->written, outbox->room * sizeof(Written));
+	}
+	outbox->written[outbox->count++] = (Written) {
+		.workspace_id = message->workspace_id,
+		.notification_id = id,
+		.destination = message->endpoint_id
+	};
 	return id;
 }
 
 /*
- * pp_outbox_close closes the outbox, and lets the next command see what was
- * written.
+ * write_queue queues what is written.
+ */
+static void
+write_queue(const PpOutbox *outbox)
+{
+	static bool checked = false;
+	Datum		now = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	Target		queue;
+
+	open_target(&queue, PP_DELIVERY_QUEUE);
+	if (!checked)
+	{
+		pp_check_columns(RelationGetDescr(queue.rel), QUEUE_COLUMNS, queue_columns);
+		checked = true;
+	}
+	for (int i = 0; i < outbox->count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		begin_row(&queue);
+		set(&queue, QUEUE_WORKSPACE_ID, Int64GetDatum(outbox->written[i].workspace_id));
+		set(&queue, QUEUE_NOTIFICATION_ID, Int64GetDatum(outbox->written[i].notification_id));
+		set(&queue, QUEUE_DESTINATION, Int64GetDatum(outbox->written[i].destination));
+		set(&queue, QUEUE_NEXT_ATTEMPT_AT, now);
+		set(&queue, QUEUE_CLAIMS, Int32GetDatum(0));
+		write_row(&queue);
+	}
+	close_target(&queue);
+	owes = true;
+}
+
+/*
+ * pp_outbox_close queues what was written, and lets the next command see it.
+ * The queue is not open while the other table is: with more than a few locks at
+ * once, locks cost more.
  */
 void
 pp_outbox_close(PpOutbox *outbox)
 {
 	MemoryContextDelete(outbox->message);
-	close_target(&outbox->queue);
 	close_target(&outbox->notification);
+	if (outbox->count > 0)
+		write_queue(outbox);
+	pfree(outbox->written);
 	pfree(outbox);
 	CommandCounterIncrement();
 }

@@ -460,6 +460,8 @@ extern int64 pp_outbox_write(PpOutbox *outbox, const PpMessage *message);
 extern void pp_outbox_close(PpOutbox *outbox);
 
 /* in webhook_event.c: who wants which events */
+struct StringInfoData;
+extern void pp_append_number(struct StringInfoData *text, int64 number);
 extern bool pp_anybody_hears(void);
 extern int	pp_hearers(int64 workspace_id, const char *event, int64 hearers[2]);
 extern int	pp_owe_event(PpOutbox *outbox, const int64 *hearers, int count, int64 workspace_id,

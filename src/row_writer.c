@@ -103,7 +103,8 @@ pp_writer_entries(PpRowWriter *writer, TupleTableSlot *slot, bool moved)
 }
 
 /*
- * pp_writer_close closes the indexes; their locks stay.
+ * pp_writer_close closes the indexes and gives their locks back, as the executor
+ * does: that of the table keeps them.
  */
 void
 pp_writer_close(PpRowWriter *writer)
@@ -114,7 +115,7 @@ pp_writer_close(PpRowWriter *writer)
 		FreeExecutorState(writer->estate);
 	}
 	for (int i = 0; i < writer->count; i++)
-		index_close(writer->indexes[i], NoLock);
+		index_close(writer->indexes[i], RowExclusiveLock);
 	pfree(writer->indexes);
 	pfree(writer->infos);
 	pfree(writer);

@@ -22,6 +22,7 @@
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/json.h"
@@ -249,25 +250,94 @@ pp_hearers(int64 workspace_id, const char *event, int64 heard_by[2])
 }
 
 /*
+ * pp_append_number adds a number in decimal, for a fraction of what a format
+ * costs.
+ */
+void
+pp_append_number(StringInfo text, int64 number)
+{
+	enlargeStringInfo(text, MAXINT8LEN + 1);
+	text->len += pg_lltoa(number, text->data + text->len);
+}
+
+/*
+ * put_digits leaves a number in so many digits and what follows it, and returns
+ * the place after it.
+ */
+static char *
+put_digits(char *place, int number, int digits, char follows)
+{
+	place = pg_ultostr_zeropad(place, number, digits);
+	*place++ = follows;
+	return place;
+}
+
+/*
+ * append_time adds the time of the transaction in UTC, as ISO 8601 with
+ * microseconds.
+ */
+static void
+append_time(StringInfo text)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+	char	   *place;
+
+	if (timestamp2tm(GetCurrentTransactionStartTimestamp(), NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	enlargeStringInfo(text, MAXDATELEN);
+	place = text->data + text->len;
+	place = put_digits(place, tm.tm_year, 4, '-');
+	place = put_digits(place, tm.tm_mon, 2, '-');
+	place = put_digits(place, tm.tm_mday, 2, 'T');
+	place = put_digits(place, tm.tm_hour, 2, ':');
+	place = put_digits(place, tm.tm_min, 2, ':');
+	place = put_digits(place, tm.tm_sec, 2, '.');
+	place = put_digits(place, fsec, 6, 'Z');
+	*place = '\0';
+	text->len = place - text->data;
+}
+
+/*
  * body_of returns what is sent: {"type", "timestamp", "data"}.
  */
 static char *
 body_of(const char *event, const char *data)
 {
 	StringInfoData body;
-	struct pg_tm tm;
-	fsec_t		fsec;
 
-	if (timestamp2tm(GetCurrentTransactionStartTimestamp(), NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
 	initStringInfo(&body);
 	appendStringInfoString(&body, "{\"type\":");
 	escape_json(&body, event);
-	appendStringInfo(&body, ",\"timestamp\":\"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ\",\"data\":%s}",
-					 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec, data);
+	appendStringInfoString(&body, ",\"timestamp\":\"");
+	append_time(&body);
+	appendStringInfoString(&body, "\",\"data\":");
+	appendStringInfoString(&body, data);
+	appendStringInfoChar(&body, '}');
 	return body.data;
+}
+
+/*
+ * dedupe_key_of returns the key of an event's message to an endpoint; those of
+ * two customers are kept apart at their partner's.
+ */
+static char *
+dedupe_key_of(const char *dedupe_key, const Endpoint *endpoint, const Hearer *hearer, int64 workspace_id)
+{
+	StringInfoData key;
+
+	initStringInfo(&key);
+	appendStringInfoString(&key, dedupe_key);
+	appendStringInfoChar(&key, ':');
+	pp_append_number(&key, endpoint->endpoint_id);
+	if (hearer->workspace_id != workspace_id)
+	{
+		appendStringInfoChar(&key, ':');
+		pp_append_number(&key, workspace_id);
+	}
+	return key.data;
 }
 
 /*
@@ -289,13 +359,10 @@ pp_owe_event(PpOutbox *outbox, const int64 *heard_by, int count, int64 workspace
 	{
 		Hearer	   *hearer = hearer_of(heard_by[i]);
 		PpWorkspace workspace = {0};
-		char		about[MAXINT8LEN + 2] = "";
 
 		if (hearer == NULL)
 			continue;
 		(void) pp_workspace(hearer->workspace_id, &workspace);
-		if (hearer->workspace_id != workspace_id)
-			snprintf(about, sizeof(about), ":" INT64_FORMAT, workspace_id);
 		for (int j = 0; j < hearer->count; j++)
 		{
 			const Endpoint *endpoint = &hearer->endpoints[j];
@@ -309,7 +376,7 @@ pp_owe_event(PpOutbox *outbox, const int64 *heard_by, int count, int64 workspace
 
 			if (!wants(endpoint, event))
 				continue;
-			message.dedupe_key = psprintf("%s:" INT64_FORMAT "%s", dedupe_key, endpoint->endpoint_id, about);
+			message.dedupe_key = dedupe_key_of(dedupe_key, endpoint, hearer, workspace_id);
 			(void) pp_outbox_write(outbox, &message);
 			owed++;
 		}
