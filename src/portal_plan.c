@@ -35,8 +35,13 @@
 
 #define FEW_ROWS_SELECTIVITY	0.01
 
-/* For whom this backend's plans are, if there are any. */
+/*
+ * For whom this backend's plans are, if there are any.  Nobody's coming into
+ * force throws none away, so that they serve one transaction of a portal after
+ * the other; what is planned for nobody in between may be beside others.
+ */
 static bool plans_made = false;
+static bool plans_mixed = false;
 static int64 plans_portal;
 static uint32 function_hash;
 
@@ -70,6 +75,7 @@ partner_portal_portal_plan_support(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(NULL);
 	record_plan_function_dependency(simplify->root, simplify->fcall->funcid);
 	function_hash = GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(simplify->fcall->funcid));
+	plans_mixed = plans_made && (plans_mixed || plans_portal != pp_identity_portal());
 	plans_portal = pp_identity_portal();
 	plans_made = true;
 	PG_RETURN_POINTER(makeBoolConst(plans_portal != 0, false));
@@ -83,9 +89,9 @@ partner_portal_portal_plan_support(PG_FUNCTION_ARGS)
 void
 pp_plan_for_portal(int64 portal_id)
 {
-	if (!plans_made || portal_id == plans_portal)
+	if (!plans_made || (portal_id == plans_portal && !plans_mixed))
 		return;
-	plans_made = false;
+	plans_made = plans_mixed = false;
 	CallSyscacheCallbacks(PROCOID, function_hash);
 }
 

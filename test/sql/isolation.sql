@@ -104,6 +104,7 @@ $$;
 SELECT run_as(3, :app, 'SELECT plan($$SELECT FROM "Order"$$)'), run_as(1, :app, 'SELECT plan($$SELECT FROM "Order"$$)'), in_portal(8, 1, 'SELECT plan($$SELECT FROM "Order"$$)'), run_as(NULL, :app, 'SELECT plan($$SELECT FROM "Order"$$)');
 -- and a plan that is kept is made again for an identity of another portal, or of none, be it in one transaction
 PREPARE orders AS SELECT count(*) AS orders, string_agg(DISTINCT workspace_id || tenant, ' ') FROM "Order";
+PREPARE all_orders AS SELECT count(*) AS orders FROM "Order";
 SET plan_cache_mode = force_generic_plan;
 BEGIN;
 SELECT partner_portal.login_as(8);
@@ -135,6 +136,22 @@ SELECT partner_portal.login_as(3);
 SET LOCAL ROLE regress_app;
 EXECUTE orders;
 ROLLBACK;
+-- also when something else is planned for nobody in between
+BEGIN;
+SELECT partner_portal.login_as(8), partner_portal.act_in_portal(1);
+SET LOCAL ROLE regress_app;
+EXECUTE orders;
+COMMIT;
+BEGIN;
+SET LOCAL ROLE regress_app;
+EXECUTE all_orders;
+COMMIT;
+BEGIN;
+SELECT partner_portal.login_as(3);
+SET LOCAL ROLE regress_app;
+EXECUTE orders;
+EXECUTE all_orders;
+ROLLBACK;
 -- so is that of a function
 CREATE FUNCTION orders() RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT string_agg(DISTINCT workspace_id || tenant, '' '') FROM "Order"); END';
 SELECT n, CASE n WHEN 8 THEN in_portal(n, 1, 'SELECT orders()') ELSE run_as(n, :app, 'SELECT orders()') END FROM unnest(ARRAY[3, 8, 8, 3, 4, 8, NULL, 8]) AS n;
@@ -145,6 +162,7 @@ SELECT in_portal(8, p, 'SELECT orders()') FROM unnest(ARRAY[1, 2, 1]) AS p;
 SELECT partner_portal.delete_portal(2);
 SET plan_cache_mode = auto;
 DEALLOCATE orders;
+DEALLOCATE all_orders;
 DROP FUNCTION orders, plan;
 -- asked outside a policy
 SELECT partner_portal.acting_in_portal(), in_portal(8, 1, 'SELECT partner_portal.acting_in_portal()'), run_as(1, :app, 'SELECT partner_portal.acting_in_portal()'), partner_portal.few_rows(NULL);
