@@ -181,6 +181,7 @@ REGRESS = \
 	security_key \
 	key_activity
 ISOLATION = \
+	list_create \
 	log_log \
 	repair_activate \
 	finalize_finalize \

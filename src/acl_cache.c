@@ -122,7 +122,12 @@ pp_acl_schema(Oid *schema)
 uint64
 pp_acl_generation(void)
 {
+	Oid			schema;
+
 	AcceptInvalidationMessages();
+	/* nothing is heard before it is known what to listen for */
+	if (!OidIsValid(signal_relation))
+		(void) find_signal(&schema);
 	return generation;
 }
 

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/guc.h"
 
 #include "delivery.h"
@@ -108,7 +109,8 @@ check_allow_cidr(char **newval, void **extra, GucSource source)
 	free(allowed);
 	if (bad != NULL)
 	{
-		GUC_check_errdetail("Not understood: \"%.60s\". Entries look like 10.0.0.0/8, 127.0.0.1:8080 or [fd00::/8]:25.", bad);
+		GUC_check_errdetail("Not understood: \"%.*s\". Entries look like 10.0.0.0/8, 127.0.0.1:8080 or [fd00::/8]:25.",
+							pg_mbcliplen(bad, strlen(bad), 60), bad);
 		return false;
 	}
 	return true;

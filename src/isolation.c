@@ -72,10 +72,12 @@ find_customers(int64 partner_key)
 
 	if (customers.generation == generation && customers.partner_key == partner_key)
 		return true;
-	schema = get_namespace_oid(PP_SCHEMA, true);
-	table = OidIsValid(schema) ? get_relname_relid("workspace", schema) : InvalidOid;
+	if (!pp_acl_schema(&schema))
+		return false;
+	table = get_relname_relid("workspace", schema);
 	if (!OidIsValid(table))
 		return false;
+	generation = pp_acl_generation();
 	customers.generation = 0;
 	context = AllocSetContextCreate(CurrentMemoryContext, "partner_portal customers",
 									ALLOCSET_SMALL_SIZES);

@@ -20,6 +20,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -411,7 +412,8 @@ take_strategy(text *strategy)
 	if (!pp_text_is(PointerGetDatum(strategy), "oldest"))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown strategy \"%.64s\"", text_to_cstring(strategy)),
+				 errmsg("unknown strategy \"%.*s\"",
+						pg_mbcliplen(VARDATA_ANY(strategy), VARSIZE_ANY_EXHDR(strategy), 64), VARDATA_ANY(strategy)),
 				 errhint("Strategies are newest and oldest.")));
 	return OLDEST_KEYS;
 }

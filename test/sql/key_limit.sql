@@ -114,6 +114,9 @@ SELECT key_id, status FROM set_usage_limit(1, 2, on_excess => 'reject');
 SELECT set_usage_limit(1, -1);
 SELECT set_usage_limit(1, 1, 'sometimes');
 SELECT set_usage_limit(1, 1, strategy => 'random');
+\set VERBOSITY terse
+SELECT disable_security_keys(1, strategy => 'x' || repeat('é', 40));
+\set VERBOSITY sqlstate
 SELECT set_usage_limit(1, 1, NULL);
 SELECT disable_security_keys(1, -1);
 SELECT disable_security_keys(1, 1, 'random');
