@@ -479,6 +479,88 @@ COMMENT ON COLUMN partner_portal.plan_component.kind IS 'Kind of key that it pri
 COMMENT ON COLUMN partner_portal.plan_component.model IS 'flat: unit_price for the period. per_unit: unit_price each. graduated: each unit by the band it lies in. volume: all units by the band of the last. package: unit_price for each package begun.';
 COMMENT ON COLUMN partner_portal.plan_component.package_size IS 'Units in a package; NULL but for the model package.';
 
+CREATE OR REPLACE FUNCTION partner_portal.check_component(currency text, kind text, model text, measure text, tiers jsonb, unit_price numeric, package_size integer,
+	minimum_minor bigint, free_units integer) RETURNS void
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	fault text;
+	way_out text;
+	most numeric;
+BEGIN
+	-- what one unit costs is an amount by itself
+	SELECT 9223372036854775807 * power(0.1::numeric, c.minor_digits::numeric) INTO most FROM partner_portal.currency c WHERE c.code = currency;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown currency "%s"', left(currency, 64)),
+			HINT = 'Currencies are ISO 4217 codes in capitals; see partner_portal.currency.';
+	END IF;
+	IF kind NOT IN ('smartphone', 'contactless_card') THEN
+		fault := format('unknown kind of key "%s"', left(kind, 64));
+		way_out := 'Kinds are smartphone and contactless_card; NULL prices all keys together.';
+	ELSIF model IS NULL OR model NOT IN ('flat', 'per_unit', 'graduated', 'volume', 'package') THEN
+		fault := format('unknown price model "%s"', left(model, 64));
+		way_out := 'Models are flat, per_unit, graduated, volume and package.';
+	ELSIF measure IS NULL OR measure NOT IN ('distinct_keys', 'peak_keys', 'end_keys', 'start_keys', 'key_days', 'key_seconds', 'users') THEN
+		fault := format('unknown measure "%s"', left(measure, 64));
+		way_out := 'Measures are the columns of usage(): distinct_keys, peak_keys, end_keys, start_keys, key_days, key_seconds, users.';
+	ELSIF minimum_minor IS NULL OR minimum_minor < 0 OR free_units IS NULL OR free_units < 0 THEN
+		fault := 'minimum_minor and free_units must be zero or more';
+	ELSIF model IN ('graduated', 'volume') THEN
+		IF unit_price IS NOT NULL OR package_size IS NOT NULL THEN
+			fault := format('model %s takes its prices from tiers alone', model);
+			way_out := 'Leave unit_price and package_size out.';
+		ELSIF tiers IS NULL OR jsonb_typeof(tiers) <> 'array' OR jsonb_array_length(tiers) NOT BETWEEN 1 AND 1000 THEN
+			fault := format('model %s needs tiers, an array of 1 to 1000 bands', model);
+			way_out := 'Example: [{"up_to":5,"unit_price":5.00,"flat":0},{"up_to":null,"unit_price":4.00}].';
+		ELSE
+			SELECT f.fault INTO fault
+			FROM (SELECT t.no, CASE
+					WHEN jsonb_typeof(t.tier) <> 'object' THEN 'is not an object'
+					WHEN t.tier - ARRAY['up_to', 'unit_price', 'flat'] <> '{}' THEN 'has unknown members'
+					WHEN NOT t.tier ? 'up_to' OR jsonb_typeof(t.tier -> 'up_to') NOT IN ('number', 'null') THEN 'has no up_to, a number or null'
+					WHEN NOT t.tier ?| ARRAY['unit_price', 'flat'] THEN 'has neither unit_price nor flat'
+					WHEN jsonb_typeof(t.tier -> 'unit_price') <> 'number' OR jsonb_typeof(t.tier -> 'flat') <> 'number' THEN 'has a price that is not a number'
+					WHEN (t.tier ->> 'unit_price')::numeric < 0 OR (t.tier ->> 'flat')::numeric < 0 THEN 'has a negative price'
+					WHEN greatest((t.tier ->> 'unit_price')::numeric, (t.tier ->> 'flat')::numeric, (t.tier ->> 'up_to')::numeric) >= 1e18 THEN 'has a number beyond 1e18'
+					WHEN greatest(scale(trim_scale((t.tier ->> 'unit_price')::numeric)), scale(trim_scale((t.tier ->> 'flat')::numeric)),
+						scale(trim_scale((t.tier ->> 'up_to')::numeric))) > 12 THEN 'has more than 12 decimals'
+					WHEN t.no < jsonb_array_length(tiers) AND t.tier ->> 'up_to' IS NULL THEN 'is open without being the last'
+					WHEN t.no = jsonb_array_length(tiers) AND t.tier ->> 'up_to' IS NOT NULL THEN 'is the last without being open'
+					WHEN (t.tier ->> 'up_to')::numeric <= CASE WHEN jsonb_typeof(t.previous -> 'up_to') = 'number' THEN (t.previous ->> 'up_to')::numeric ELSE 0 END
+						THEN 'does not end above the one before it'
+					END || format(' (band %s)', t.no) AS fault
+				FROM (SELECT e.tier, e.no, lag(e.tier) OVER (ORDER BY e.no) AS previous
+					FROM jsonb_array_elements(tiers) WITH ORDINALITY e (tier, no)) t) f
+			WHERE f.fault IS NOT NULL ORDER BY f.no LIMIT 1;
+			IF fault IS NOT NULL THEN
+				fault := 'a tier ' || fault;
+				way_out := 'Bands are (previous up_to, up_to] without gap or overlap, the last open: [{"up_to":5,"unit_price":5.00,"flat":0},{"up_to":null,"unit_price":4.00}].';
+			END IF;
+		END IF;
+	ELSIF tiers IS NOT NULL THEN
+		fault := format('model %s takes no tiers', model);
+	ELSIF unit_price IS NULL OR unit_price IN ('NaN', 'Infinity', '-Infinity') OR unit_price < 0 OR unit_price >= 1e18 THEN
+		fault := format('model %s needs a unit_price of zero or more', model);
+	ELSIF scale(trim_scale(unit_price)) > 12 THEN
+		fault := format('unit_price %s has more than 12 decimals', left(unit_price::text, 64));
+	ELSIF model = 'package' AND (package_size IS NULL OR package_size < 1) THEN
+		fault := 'model package needs a package_size of one or more';
+	ELSIF model <> 'package' AND package_size IS NOT NULL THEN
+		fault := format('model %s takes no package_size', model);
+	END IF;
+	IF fault IS NULL AND greatest(unit_price, (SELECT max(greatest(t.unit_price, t.flat)) FROM partner_portal.tier_bands(tiers) t)) > most THEN
+		fault := format('a price is beyond %s %s', trim_scale(most), currency);
+		way_out := 'An amount is at most 9223372036854775807 minor units.';
+	END IF;
+	IF fault IS NOT NULL THEN
+		IF way_out IS NULL THEN
+			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = fault;
+		END IF;
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = fault, HINT = way_out;
+	END IF;
+END
+$$;
+
 -- invoice.sql
 
 ALTER TABLE partner_portal.invoice_series ADD COLUMN first_number bigint NOT NULL DEFAULT 1;
@@ -527,6 +609,212 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 -- billing_run.sql
 
 -- billing_batch.sql
+
+CREATE FUNCTION partner_portal.due_periods(workspace_ids bigint[], as_of timestamptz)
+	RETURNS TABLE (period partner_portal.billing_period, missing boolean, invoiced boolean)
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT p, true, p.period_end > w.billing_from
+	FROM partner_portal.billing_period p
+	JOIN partner_portal.workspace w ON w.workspace_id = p.workspace_id
+	WHERE p.workspace_id = ANY (due_periods.workspace_ids) AND p.billed_at IS NULL AND p.closed_at IS NOT NULL AND p.period_end <= due_periods.as_of
+	UNION ALL
+	SELECT p, false, true
+	FROM partner_portal.invoice i
+	JOIN partner_portal.billing_period p ON p.workspace_id = i.workspace_id AND p.period_start = i.period_start
+	JOIN partner_portal.workspace w ON w.workspace_id = i.workspace_id
+	WHERE i.workspace_id = ANY (due_periods.workspace_ids) AND i.status = 'draft' AND i.document = 'invoice'
+		AND ((i.finalize_after <= due_periods.as_of AND w.auto_finalize) OR p.late_facts_at > i.known_at);
+END;
+COMMENT ON FUNCTION partner_portal.due_periods(bigint[], timestamptz) IS
+'Closed periods of workspaces that are still to be billed (missing; invoiced unless they are before billing_from), and those whose drafts are to be recomputed. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.due_periods(bigint[], timestamptz) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.bill_periods(missing partner_portal.billing_period[], periods partner_portal.billing_period[], as_of timestamptz)
+	RETURNS SETOF partner_portal.billing_action
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM partner_portal.draft_invoices(periods, as_of);
+	UPDATE partner_portal.billing_period p SET billed_at = clock_timestamp()
+	FROM unnest(missing) m
+	WHERE p.workspace_id = m.workspace_id AND p.period_start = m.period_start;
+	RETURN QUERY
+	SELECT p.workspace_id, tstzrange(p.period_start, p.period_end), i.invoice_id,
+		CASE WHEN i.invoice_id IS NULL THEN 'closed' WHEN p.billed_at IS NULL THEN 'drafted' ELSE 'refreshed' END, NULL::text
+	FROM (SELECT m.* FROM unnest(missing) m UNION SELECT o.* FROM unnest(periods) o) p
+	LEFT JOIN partner_portal.invoice i ON i.workspace_id = p.workspace_id AND i.period_start = p.period_start AND i.document = 'invoice' AND i.status = 'draft'
+	ORDER BY p.workspace_id, p.period_start;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.bill_periods(partner_portal.billing_period[], partner_portal.billing_period[], timestamptz) IS
+'Drafts or recomputes the invoices of periods, and notes those that were missing as billed. The caller holds the workspaces'' locks. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.bill_periods(partner_portal.billing_period[], partner_portal.billing_period[], timestamptz) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.bill_workspaces(workspace_ids bigint[], as_of timestamptz) RETURNS SETOF partner_portal.billing_action
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	missing partner_portal.billing_period[];
+	periods partner_portal.billing_period[];
+BEGIN
+	PERFORM FROM partner_portal.close_claimed(workspace_ids, as_of);
+	SELECT array_agg(d.period) FILTER (WHERE d.missing), array_agg(d.period) FILTER (WHERE d.invoiced) INTO missing, periods
+	FROM partner_portal.due_periods(workspace_ids, as_of) d;
+	IF missing IS NULL AND periods IS NULL THEN
+		RETURN;
+	END IF;
+	RETURN QUERY SELECT * FROM partner_portal.bill_periods(missing, periods, as_of);
+END
+$$;
+
+CREATE FUNCTION partner_portal.is_own_fault(sqlstate text) RETURNS boolean
+	LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+	SELECT NOT (left(is_own_fault.sqlstate, 2) IN ('25', '40', '53', '57', '58') OR is_own_fault.sqlstate = '55P03');
+END;
+COMMENT ON FUNCTION partner_portal.is_own_fault(text) IS
+'Whether an error is the fault of the workspace that is billed: not a conflict with another session, nor one of the whole server. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.is_own_fault(text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.note_billing_failure(workspace_id bigint, period tstzrange, sqlstate text, message text) RETURNS partner_portal.billing_action
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	INSERT INTO partner_portal.billing_failure (workspace_id, partner_key, failed_at, sqlstate, message)
+	SELECT w.workspace_id, w.partner_key, clock_timestamp(), note_billing_failure.sqlstate, note_billing_failure.message
+	FROM partner_portal.workspace w WHERE w.workspace_id = note_billing_failure.workspace_id
+	ON CONFLICT ON CONSTRAINT billing_failure_pkey DO UPDATE SET failed_at = excluded.failed_at, sqlstate = excluded.sqlstate, message = excluded.message;
+	RETURN ROW(workspace_id, period, NULL, 'failed', sqlstate || ': ' || message)::partner_portal.billing_action;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.note_billing_failure(bigint, tstzrange, text, text) IS 'Records why a workspace could not be billed, and returns it as what a run did. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.note_billing_failure(bigint, tstzrange, text, text) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.bill_alone(workspace_id bigint, as_of timestamptz) RETURNS SETOF partner_portal.billing_action
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	due record;
+	done partner_portal.billing_action[];
+	fault text;
+BEGIN
+	BEGIN
+		PERFORM FROM partner_portal.close_claimed(ARRAY[workspace_id], as_of);
+	EXCEPTION WHEN OTHERS THEN
+		IF NOT partner_portal.is_own_fault(SQLSTATE) THEN
+			RAISE;
+		END IF;
+		GET STACKED DIAGNOSTICS fault = MESSAGE_TEXT;
+		RETURN NEXT partner_portal.note_billing_failure(workspace_id, NULL, SQLSTATE, fault);
+		RETURN;
+	END;
+	FOR due IN SELECT d.* FROM partner_portal.due_periods(ARRAY[workspace_id], as_of) d ORDER BY (d.period).period_start LOOP
+		BEGIN
+			done := ARRAY(SELECT a FROM partner_portal.bill_periods(CASE WHEN due.missing THEN ARRAY[due.period] END, CASE WHEN due.invoiced THEN ARRAY[due.period] END, as_of) a);
+		EXCEPTION WHEN OTHERS THEN
+			IF NOT partner_portal.is_own_fault(SQLSTATE) THEN
+				RAISE;
+			END IF;
+			GET STACKED DIAGNOSTICS fault = MESSAGE_TEXT;
+			RETURN NEXT partner_portal.note_billing_failure(workspace_id, tstzrange((due.period).period_start, (due.period).period_end), SQLSTATE,
+				format('period %s%s: %s', (due.period).label,
+					(SELECT format(', by price plan %s', v.plan_id) FROM partner_portal.plan_at(workspace_id, (due.period).partner_key, (due.period).period_start) v), fault));
+			RETURN;
+		END;
+		RETURN QUERY SELECT * FROM unnest(done);
+	END LOOP;
+	DELETE FROM partner_portal.billing_failure f WHERE f.workspace_id = bill_alone.workspace_id;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.bill_alone(bigint, timestamptz) IS
+'What bill_workspaces() does, for one workspace that failed there: its periods one after the other, up to the one that fails, which is recorded and stays to be billed with those after it. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.bill_alone(bigint, timestamptz) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.due_documents(workspace_ids bigint[], as_of timestamptz) RETURNS bigint[]
+	LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT array_agg(i.invoice_id ORDER BY i.workspace_id, i.period_start)
+	FROM partner_portal.invoice i
+	JOIN partner_portal.workspace w ON w.workspace_id = i.workspace_id
+	JOIN partner_portal.billing_period p ON p.workspace_id = i.workspace_id AND p.period_start = i.period_start
+	WHERE i.workspace_id = ANY (due_documents.workspace_ids) AND i.status = 'draft' AND i.document = 'invoice'
+		AND i.finalize_after <= due_documents.as_of AND w.auto_finalize AND coalesce(i.taxed_subtotal_minor = i.subtotal_minor, true)
+		AND (p.late_facts_at > i.known_at) IS NOT TRUE;
+END;
+COMMENT ON FUNCTION partner_portal.due_documents(bigint[], timestamptz) IS
+'Drafts of workspaces whose grace is over and that finalize by themselves; not those that could not be recomputed after facts of their period came in. Internal.';
+
+CREATE OR REPLACE FUNCTION partner_portal.bill_batch(workspace_ids bigint[], as_of timestamptz, finalize boolean) RETURNS SETOF partner_portal.billing_action
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	done partner_portal.billing_action[];
+	half integer := cardinality(workspace_ids) / 2;
+	state text;
+	fault text;
+BEGIN
+	BEGIN
+		IF finalize THEN
+			SELECT array_agg(a) INTO done FROM partner_portal.finalize_documents(partner_portal.due_documents(workspace_ids, as_of), as_of) a;
+		ELSE
+			SELECT array_agg(a) INTO done FROM partner_portal.bill_workspaces(workspace_ids, as_of) a;
+			DELETE FROM partner_portal.billing_failure f WHERE f.workspace_id = ANY (workspace_ids);
+		END IF;
+		RETURN QUERY SELECT * FROM unnest(done);
+		RETURN;
+	EXCEPTION WHEN OTHERS THEN
+		IF NOT partner_portal.is_own_fault(SQLSTATE) THEN
+			RAISE;
+		END IF;
+		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, fault = MESSAGE_TEXT;
+	END;
+	IF half > 0 THEN
+		RETURN QUERY SELECT * FROM partner_portal.bill_batch(workspace_ids[:half], as_of, finalize);
+		RETURN QUERY SELECT * FROM partner_portal.bill_batch(workspace_ids[half + 1:], as_of, finalize);
+	ELSIF finalize THEN
+		RETURN NEXT partner_portal.note_billing_failure(workspace_ids[1], NULL, state, fault);
+	ELSE
+		RETURN QUERY SELECT * FROM partner_portal.bill_alone(workspace_ids[1], as_of);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.bill_batch(bigint[], timestamptz, boolean) IS
+'Drafts (or finalizes) for a batch of workspaces; when it fails, for its halves, in sub-transactions; a workspace that fails alone is billed as far as it can be (bill_alone()), recorded in billing_failure and returned with its problem. Internal.';
+
+CREATE OR REPLACE FUNCTION partner_portal.run_billing(as_of timestamptz DEFAULT now(), max_workspaces integer DEFAULT NULL) RETURNS SETOF partner_portal.billing_action
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	claimed bigint[];
+	billed bigint[] := '{}';
+	counted integer := 0;
+	actions partner_portal.billing_action[];
+	drafted partner_portal.billing_action[] := '{}';
+	finished partner_portal.billing_action[] := '{}';
+BEGIN
+	PERFORM partner_portal.check_as_of(as_of);
+	IF max_workspaces < 1 THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'max_workspaces must be at least 1';
+	END IF;
+	LOOP
+		claimed := partner_portal.claim_due(coalesce(billed[cardinality(billed)], 0), as_of, least(500, max_workspaces - counted));
+		EXIT WHEN claimed IS NULL;
+		actions := ARRAY(SELECT a FROM partner_portal.bill_batch(claimed, as_of, false) a);
+		drafted := drafted || actions;
+		billed := billed || claimed;
+		-- those that fail, however many, do not stand before the others
+		counted := counted + cardinality(claimed) - (SELECT count(*) FROM unnest(actions) a WHERE a.action = 'failed');
+		EXIT WHEN counted >= max_workspaces;
+	END LOOP;
+	IF billed <> '{}' THEN
+		finished := ARRAY(SELECT a FROM partner_portal.bill_batch(billed, as_of, true) a);
+	END IF;
+	RETURN QUERY
+	SELECT d.workspace_id, d.period, d.invoice_id, coalesce(f.action, d.action), coalesce(f.problem, d.problem)
+	FROM unnest(drafted) d
+	LEFT JOIN unnest(finished) f ON f.workspace_id = d.workspace_id AND f.invoice_id = d.invoice_id
+	UNION ALL
+	SELECT f.* FROM unnest(finished) f WHERE NOT EXISTS (SELECT FROM unnest(drafted) d WHERE d.workspace_id = f.workspace_id AND d.invoice_id = f.invoice_id)
+	ORDER BY 1, 2;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.run_billing(timestamptz, integer) IS
+'Closes every billing period that ended by as_of, drafts every missing invoice in order, finalizes what is past its grace, and returns what it did: closed (no document), drafted, refreshed, finalized, empty or failed, with the problem. A workspace that fails does not stop the others: its periods before the one that fails are billed, those from there on wait until it is mended (see billing_health()). One that another session is busy with is left to the next run. Safe to repeat. max_workspaces bounds how many are billed, those that fail apart. In one transaction: for many workspaces CALL run_due_billing(). Operator only (42501).';
 
 -- invoice_change.sql
 
@@ -1670,6 +1958,59 @@ CREATE OR REPLACE FUNCTION partner_portal.verify_keys(in_workspace bigint) RETUR
 	END;
 
 -- health.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.health() RETURNS TABLE (name text, workspace_id bigint, value numeric, detail text)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM partner_portal.require_operator();
+	RETURN QUERY
+	WITH counted AS MATERIALIZED (
+		SELECT u.workspace_id, u.total_keys, u.active_keys, u.key_limit FROM partner_portal.workspace_usage u
+	), holder AS (
+		SELECT extract(epoch FROM clock_timestamp() - a.xact_start) AS seconds,
+			format('process %s (%s, %s)', a.pid, coalesce(a.usename, a.backend_type), coalesce(a.state, a.backend_type)) AS who
+		FROM pg_stat_activity a
+		WHERE a.backend_xmin IS NOT NULL AND a.xact_start IS NOT NULL AND a.pid <> pg_backend_pid()
+			AND (a.datname = current_database() OR a.backend_type = 'walsender')
+		UNION ALL
+		SELECT extract(epoch FROM clock_timestamp() - x.prepared), format('prepared transaction %s (%s)', x.gid, x.owner)
+		FROM pg_prepared_xacts x WHERE x.database = current_database()
+	)
+	SELECT f.name, f.workspace_id, f.value, f.detail
+	FROM (
+		SELECT 1 AS place, 'workspaces' AS name, NULL::bigint AS workspace_id, count(*)::numeric AS value, NULL::text AS detail FROM counted
+		UNION ALL
+		SELECT 2, 'keys', NULL, coalesce(sum(c.total_keys), 0), NULL FROM counted c
+		UNION ALL
+		SELECT 3, 'active_keys', NULL, coalesce(sum(c.active_keys), 0), NULL FROM counted c
+		UNION ALL
+		(SELECT 4, 'oldest_transaction', NULL, round(coalesce(max(h.seconds), 0), 3), (array_agg(h.who ORDER BY h.seconds DESC NULLS LAST))[1] FROM holder h)
+		UNION ALL
+		SELECT 5, 'dead_counter_versions', NULL, pg_stat_get_dead_tuples('partner_portal.workspace_usage'::regclass), NULL
+		UNION ALL
+		SELECT 6, 'periods_not_closed', NULL, count(*), min(p.period_end)::text
+		FROM partner_portal.billing_period p WHERE p.closed_at IS NULL AND p.period_end <= now()
+		UNION ALL
+		SELECT 7, 'billing_failures', NULL, count(*), (SELECT format('workspace %s: %s: %s', f.workspace_id, f.sqlstate, f.message)
+			FROM partner_portal.billing_failure f ORDER BY f.failed_at, f.workspace_id LIMIT 1)
+		FROM partner_portal.billing_failure
+		UNION ALL
+		SELECT 8, 'restoring_by_default', NULL, count(*),
+			string_agg(format('database %s, role %s', coalesce(d.datname, 'any'), coalesce(s.setrole::regrole::text, 'any')), '; ')
+		FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase
+		CROSS JOIN LATERAL unnest(s.setconfig) AS c (setting)
+		WHERE (s.setdatabase = 0 OR d.datname = current_database()) AND c.setting ~* '^partner_portal\.restoring=(on|true|yes|1)$|^session_replication_role=replica$'
+		UNION ALL
+		SELECT CASE WHEN c.active_keys > c.key_limit THEN 9 WHEN c.active_keys = c.key_limit THEN 10 ELSE 11 END,
+			CASE WHEN c.active_keys > c.key_limit THEN 'over_limit' WHEN c.active_keys = c.key_limit THEN 'at_limit' ELSE 'near_limit' END,
+			c.workspace_id, c.active_keys, format('%s of %s', c.active_keys, c.key_limit)
+		FROM counted c WHERE c.active_keys > 0 AND c.active_keys::bigint * 100 >= c.key_limit::bigint * 80) f
+	ORDER BY f.place, f.workspace_id;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.health() IS
+'Figures to watch, one per row; it changes nothing. workspaces, keys, active_keys: how many. oldest_transaction: age in seconds of the transaction that keeps old row versions alive for the longest (a report, a dump, a prepared transaction, a standby''s query), who it is in detail; while one is open, every activation in a busy workspace leaves a version of its counter behind that the next ones must pass. dead_counter_versions: such versions, as the statistics know them. periods_not_closed: billing periods past their end, the earliest end in detail. billing_failures: workspaces that the last billing run could not bill to the end, the first in detail; billing_health() has all. restoring_by_default: settings of databases or roles that begin sessions as if a dump were restored, where inserted rows are not checked; must be 0. over_limit, at_limit, near_limit: a row per workspace that uses 80 percent of its limit or more, value its active keys. Operator only (42501).';
 
 -- job.sql
 

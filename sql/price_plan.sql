@@ -172,8 +172,11 @@ CREATE FUNCTION partner_portal.check_component(currency text, kind text, model t
 DECLARE
 	fault text;
 	way_out text;
+	most numeric;
 BEGIN
-	IF NOT EXISTS (SELECT FROM partner_portal.currency c WHERE c.code = currency) THEN
+	-- what one unit costs is an amount by itself
+	SELECT 9223372036854775807 * power(0.1::numeric, c.minor_digits::numeric) INTO most FROM partner_portal.currency c WHERE c.code = currency;
+	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('unknown currency "%s"', left(currency, 64)),
 			HINT = 'Currencies are ISO 4217 codes in capitals; see partner_portal.currency.';
 	END IF;
@@ -230,6 +233,10 @@ BEGIN
 		fault := 'model package needs a package_size of one or more';
 	ELSIF model <> 'package' AND package_size IS NOT NULL THEN
 		fault := format('model %s takes no package_size', model);
+	END IF;
+	IF fault IS NULL AND greatest(unit_price, (SELECT max(greatest(t.unit_price, t.flat)) FROM partner_portal.tier_bands(tiers) t)) > most THEN
+		fault := format('a price is beyond %s %s', trim_scale(most), currency);
+		way_out := 'An amount is at most 9223372036854775807 minor units.';
 	END IF;
 	IF fault IS NOT NULL THEN
 		IF way_out IS NULL THEN

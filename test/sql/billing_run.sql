@@ -19,10 +19,11 @@ SELECT count(assign_price_plan(w, CASE w WHEN 7 THEN 2 WHEN 9 THEN 3 ELSE 1 END,
 UPDATE workspace SET auto_finalize = false WHERE workspace_id = 11;
 UPDATE workspace SET billing_from = '2025-02-01' WHERE workspace_id = 10;
 
--- one that fails does not stop the others: it is reported, nothing of it is done
+-- one that fails does not stop the others: it is reported, and no document made of its period
 SELECT workspace_id, period, action, problem FROM run_billing('2025-02-01 00:30+00') WHERE workspace_id IN (1, 7, 9, 10, 12);
 SELECT workspace_id, status, count(*) FROM invoice GROUP BY 1, 2 ORDER BY 1, 2;
-SELECT closed_at, billed_at FROM billing_period WHERE workspace_id = 7;
+SELECT label, closed_at IS NOT NULL AS closed, billed_at FROM billing_period WHERE workspace_id = 7 ORDER BY period_start;
+SELECT value, detail FROM health() WHERE name = 'billing_failures';
 SELECT workspace_id, regexp_replace(problem, 'of .* failed', 'failed') AS problem FROM billing_health() WHERE problem LIKE 'the billing run%';
 -- a bounded number of workspaces at a time
 SELECT count(DISTINCT workspace_id) AS workspaces, min(action), max(action) FROM run_billing('2025-02-02', 3) WHERE action <> 'failed';
@@ -114,3 +115,35 @@ SELECT line, type, quantity, amount_minor FROM invoice_line WHERE invoice_id = :
 SELECT credit_invoice(:cut, '[{"line":1,"amount_minor":501}]', 'more than the total');
 SELECT invoice_number IS NOT NULL AS numbered, total_minor FROM credit_invoice(:cut, '[{"line":1,"amount_minor":500}]', 'all of it');
 SELECT credit_invoice(:cut, '[{"line":2,"amount_minor":1}]', 'a correction downwards');
+
+-- an amount beyond bigint: the periods before it are billed, it and those after it wait until the plan is mended
+SELECT plan_id AS beyond FROM create_price_plan(NULL, 'Beyond', 'CHF', 'per_unit', unit_price => 90000000000000000) \gset
+INSERT INTO workspace (company_name, slug, created_at, anchor_date, billing_from) VALUES ('W15', 'w15', '2026-01-01', '2026-01-01', '2026-01-01') RETURNING workspace_id;
+INSERT INTO security_key (workspace_id, kind, serial, status) SELECT 15, 'smartphone', k, 'disabled' FROM generate_series(1, 2) k;
+SELECT count(import_key_activity(15, key_id, CASE serial WHEN '1' THEN tstzrange('2026-01-05', '2026-03-20') ELSE tstzrange('2026-02-05', '2026-02-20') END, 'history')) FROM security_key WHERE workspace_id = 15;
+SELECT valid_from FROM assign_price_plan(15, :beyond, '2026-01-01');
+SELECT period, action, replace(problem, 'plan ' || :beyond, 'plan of it') AS problem FROM run_billing('2026-04-02') WHERE workspace_id = 15;
+SELECT period, action, replace(problem, 'plan ' || :beyond, 'plan of it') AS problem FROM run_billing('2026-04-02') WHERE workspace_id = 15;
+SELECT label, closed_at IS NOT NULL AS closed, billed_at IS NOT NULL AS billed, status, total_minor
+	FROM billing_period p LEFT JOIN invoice i USING (workspace_id, period_start) WHERE workspace_id = 15 AND p.period_end <= '2026-04-02' ORDER BY period_start;
+SELECT version FROM revise_price_plan(:beyond, 'per_unit', unit_price => 1, in_force_from => '2026-02-01');
+SELECT period, action, problem FROM run_billing('2026-04-02') WHERE workspace_id = 15;
+SELECT i.period_label, i.status, i.total_minor FROM invoice i WHERE workspace_id = 15 ORDER BY period_start;
+SELECT value FROM health() WHERE name = 'billing_failures';
+-- facts that come in late and take a draft beyond it: what it said before is not made final
+SELECT plan_id AS beyond FROM create_price_plan(NULL, 'Beyond', 'CHF', 'per_unit', unit_price => 90000000000000000) \gset
+INSERT INTO workspace (company_name, slug, created_at, anchor_date, billing_from) VALUES ('W16', 'w16', '2026-01-01', '2026-01-01', '2026-01-01') RETURNING workspace_id;
+INSERT INTO security_key (workspace_id, kind, serial, status) SELECT 16, 'smartphone', k, 'disabled' FROM generate_series(1, 2) k;
+SELECT count(import_key_activity(16, key_id, '[2026-01-05, 2026-01-20)', 'history')) FROM security_key WHERE workspace_id = 16 AND serial = '1';
+SELECT valid_from FROM assign_price_plan(16, :beyond, '2026-01-01');
+SELECT action FROM run_billing('2026-02-01 00:30+00') WHERE workspace_id = 16;
+SELECT count(import_key_activity(16, key_id, '[2026-01-05, 2026-01-20)', 'late')) FROM security_key WHERE workspace_id = 16 AND serial = '2';
+SELECT action FROM run_billing('2026-02-02') WHERE workspace_id = 16;
+SELECT status, total_minor FROM invoice WHERE workspace_id = 16;
+-- what not even one unit may cost is refused at once
+\set VERBOSITY terse
+SELECT create_price_plan(NULL, 'Too much', 'CHF', 'per_unit', unit_price => 92233720368547758.08);
+SELECT create_price_plan(NULL, 'Too much', 'CHF', 'graduated', tiers => '[{"up_to":5,"unit_price":1},{"up_to":null,"unit_price":0,"flat":92233720368547758.08}]');
+SELECT create_price_plan(NULL, 'Too much', 'BHD', 'flat', unit_price => 92233720368547758.07);
+SELECT plan_id IS NOT NULL AS fits FROM create_price_plan(NULL, 'Just so', 'CHF', 'flat', unit_price => 92233720368547758.07);
+SELECT plan_id IS NOT NULL AS fits FROM create_price_plan(NULL, 'Just so', 'JPY', 'flat', unit_price => 999999999999999999);
