@@ -308,7 +308,8 @@ BEGIN
 			a.active * tstzrange(l.about_start, l.about_end), a.recorded_at
 		FROM lines l
 		JOIN partner_portal.key_activity a ON a.workspace_id = l.workspace_id AND a.active && tstzrange(l.about_start, l.about_end)
-			AND a.recorded_at <= asked.known_at AND (l.kind IS NULL OR a.kind = l.kind)
+			-- all but what was imported later; see measure_usage()
+			AND (a.recorded_at <= asked.known_at OR a.recorded_at = lower(a.active)) AND (l.kind IS NULL OR a.kind = l.kind)
 		LEFT JOIN partner_portal.security_key k ON k.workspace_id = a.workspace_id AND k.key_id = a.key_id
 		WHERE l.type <> 'credit'
 	) e

@@ -467,6 +467,53 @@ COMMENT ON COLUMN partner_portal.usage_period.known_at IS 'Facts recorded by thi
 
 -- usage.sql
 
+-- A stretch is history once it has ended; asked for what was known before its end, it is one that was running. Of a period
+-- that was closed by then every stretch is known but what was imported later: under the lock of the counters closing saw all
+-- that was stamped before the period's end, and nothing is since. Stamps alone would not tell, for those of a workspace whose
+-- periods were closed ahead of the clock are ahead of it too. An import is recorded after its stretch, all else at its start.
+CREATE OR REPLACE FUNCTION partner_portal.measure_usage(workspace_ids bigint[], starts timestamptz[], ends timestamptz[], time_zones text[], known_at timestamptz)
+	RETURNS TABLE (workspace_id bigint, period_start timestamptz, kind text, distinct_keys integer, peak_keys integer, peak_at timestamptz,
+		end_keys integer, start_keys integer, key_days numeric, key_seconds numeric, users integer)
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		WITH asked AS MATERIALIZED (
+			SELECT a.workspace_id, a.period_start, a.period_end, a.time_zone,
+				measure_usage.known_at IS NULL OR EXISTS (SELECT FROM partner_portal.billing_period p
+					WHERE p.workspace_id = a.workspace_id AND p.period_start = a.period_start AND p.period_end = a.period_end
+						AND p.closed_at <= measure_usage.known_at) AS settled
+			FROM unnest(measure_usage.workspace_ids, measure_usage.starts, measure_usage.ends, measure_usage.time_zones)
+				AS a (workspace_id, period_start, period_end, time_zone)
+		), measured AS MATERIALIZED (
+			SELECT a.workspace_id, a.period_start, coalesce(f.kind, 'total') AS kind,
+				partner_portal.measure_stretches(a.period_start, a.period_end, a.time_zone,
+					f.key_id, f.account_id, f.active_from, f.active_until) AS m
+			FROM asked a
+			CROSS JOIN LATERAL (
+				SELECT h.kind, h.key_id, h.account_id, h.active_from,
+					CASE WHEN a.settled OR h.active_until <= measure_usage.known_at THEN h.active_until END AS active_until
+				FROM partner_portal.key_history h
+				WHERE h.workspace_id = a.workspace_id
+					AND h.active_until > CASE WHEN a.settled THEN a.period_start ELSE least(a.period_start, measure_usage.known_at) END
+					AND h.active_from < a.period_end
+					AND (h.recorded_at <= coalesce(measure_usage.known_at, 'infinity') OR (a.settled AND h.recorded_at = h.active_from))
+				UNION ALL
+				SELECT k.kind, k.key_id, k.account_id, k.activated_at, NULL
+				FROM partner_portal.security_key k
+				WHERE k.workspace_id = a.workspace_id AND k.status = 'active'
+					AND k.activated_at < a.period_end
+					AND (a.settled OR k.activated_at <= measure_usage.known_at)
+			) f
+			GROUP BY GROUPING SETS ((a.workspace_id, a.period_start, f.kind), (a.workspace_id, a.period_start))
+		)
+		SELECT a.workspace_id, a.period_start, g.kind, coalesce((m.m).distinct_keys, 0), coalesce((m.m).peak_keys, 0), (m.m).peak_at,
+			coalesce((m.m).end_keys, 0), coalesce((m.m).start_keys, 0), coalesce((m.m).key_days, 0), coalesce((m.m).key_seconds, 0),
+			coalesce((m.m).users, 0)
+		FROM asked a
+		CROSS JOIN (VALUES (1, 'contactless_card'), (2, 'smartphone'), (3, 'total')) g (place, kind)
+		LEFT JOIN measured m ON m.workspace_id = a.workspace_id AND m.period_start = a.period_start AND m.kind = g.kind
+		ORDER BY a.workspace_id, a.period_start, g.place;
+	END;
+
 -- close_period.sql
 
 -- activity_import.sql
@@ -890,6 +937,53 @@ BEGIN
 	PERFORM partner_portal.finalize_documents(ARRAY[note.invoice_id], now());
 	SELECT i.* INTO note FROM partner_portal.invoice i WHERE i.workspace_id = note.workspace_id AND i.invoice_id = note.invoice_id;
 	RETURN note;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION partner_portal.explain_invoice(invoice_id bigint)
+	RETURNS TABLE (line integer, what text, text text, band text, quantity numeric, unit_price numeric, amount numeric, amount_minor bigint,
+		key_id bigint, kind text, serial text, account_id bigint, active tstzrange, recorded_at timestamptz)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	asked partner_portal.invoice;
+BEGIN
+	asked := partner_portal.authorized_invoice('read', explain_invoice.invoice_id);
+	RETURN QUERY
+	WITH lines AS (
+		SELECT l.*, CASE l.type WHEN 'correction' THEN l.quantity + coalesce((
+				SELECT sum(o.quantity) FROM partner_portal.invoice_line o JOIN partner_portal.invoice i ON i.workspace_id = o.workspace_id AND i.invoice_id = o.invoice_id
+				WHERE o.workspace_id = l.workspace_id AND o.about_start = l.about_start AND o.component = l.component AND o.type IN ('usage', 'correction')
+					AND i.status <> 'void' AND (i.known_at, i.invoice_id) < (asked.known_at, asked.invoice_id)), 0) ELSE l.quantity END AS rated
+		FROM partner_portal.invoice_line l WHERE l.workspace_id = asked.workspace_id AND l.invoice_id = asked.invoice_id
+	)
+	SELECT e.line, e.what, e.text, e.band, trim_scale(e.quantity), trim_scale(e.unit_price), trim_scale(e.amount), e.amount_minor, e.key_id, e.kind, e.serial, e.account_id, e.active, e.recorded_at
+	FROM (
+		SELECT l.line, 0 AS place, 0 AS no, 'line' AS what, l.text, NULL::text AS band, l.quantity, NULL::numeric AS unit_price,
+			l.amount_minor * power(0.1::numeric, asked.minor_digits::numeric) AS amount, l.amount_minor,
+			NULL::bigint AS key_id, l.kind, NULL::text AS serial, NULL::bigint AS account_id, NULL::tstzrange AS active, NULL::timestamptz AS recorded_at
+		FROM lines l
+		UNION ALL
+		SELECT l.line, 1, b.no, CASE WHEN b.shared THEN 'fee' ELSE 'band' END,
+			CASE WHEN b.shared AND l.part_dates <> l.whole_dates THEN format('%s of %s dates', l.part_dates, l.whole_dates) END, b.band, b.band_quantity, b.unit_price,
+			CASE WHEN b.shared THEN b.amount * l.part_dates / l.whole_dates ELSE b.amount END, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+		FROM lines l CROSS JOIN LATERAL partner_portal.rate_bands(l.model, l.unit_price, l.package_size, l.tiers, l.free_units, l.rated) b
+		WHERE l.type <> 'credit'
+		UNION ALL
+		SELECT l.line, 2, 0, 'minimum', NULL, NULL, NULL, NULL, l.minimum_minor * power(0.1::numeric, asked.minor_digits::numeric) * l.part_dates / l.whole_dates,
+			NULL, NULL, NULL, NULL, NULL, NULL, NULL
+		FROM lines l WHERE l.type <> 'credit' AND l.minimum_minor > 0
+		UNION ALL
+		SELECT l.line, 3, 0, 'stretch', NULL, NULL, NULL, NULL, NULL, NULL, a.key_id, a.kind, k.serial, a.account_id,
+			a.active * tstzrange(l.about_start, l.about_end), a.recorded_at
+		FROM lines l
+		JOIN partner_portal.key_activity a ON a.workspace_id = l.workspace_id AND a.active && tstzrange(l.about_start, l.about_end)
+			-- all but what was imported later; see measure_usage()
+			AND (a.recorded_at <= asked.known_at OR a.recorded_at = lower(a.active)) AND (l.kind IS NULL OR a.kind = l.kind)
+		LEFT JOIN partner_portal.security_key k ON k.workspace_id = a.workspace_id AND k.key_id = a.key_id
+		WHERE l.type <> 'credit'
+	) e
+	ORDER BY e.line, e.place, e.no, lower(e.active), e.key_id;
 END
 $$;
 

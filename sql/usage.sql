@@ -41,14 +41,20 @@ COMMENT ON FUNCTION partner_portal.local_dates(timestamptz, timestamptz, text) I
 'How many local dates [period_start, period_end) touches; a date that the zone skipped is none. 22008 outside the years 1900 to 2999.';
 REVOKE ALL ON FUNCTION partner_portal.local_dates(timestamptz, timestamptz, text) FROM PUBLIC;
 
--- A stretch is history once it has ended; asked for what was known before its end, it is one that was running.
+-- A stretch is history once it has ended; asked for what was known before its end, it is one that was running. Of a period
+-- that was closed by then every stretch is known but what was imported later: under the lock of the counters closing saw all
+-- that was stamped before the period's end, and nothing is since. Stamps alone would not tell, for those of a workspace whose
+-- periods were closed ahead of the clock are ahead of it too. An import is recorded after its stretch, all else at its start.
 CREATE FUNCTION partner_portal.measure_usage(workspace_ids bigint[], starts timestamptz[], ends timestamptz[], time_zones text[], known_at timestamptz)
 	RETURNS TABLE (workspace_id bigint, period_start timestamptz, kind text, distinct_keys integer, peak_keys integer, peak_at timestamptz,
 		end_keys integer, start_keys integer, key_days numeric, key_seconds numeric, users integer)
 	LANGUAGE sql STABLE
 	BEGIN ATOMIC
 		WITH asked AS MATERIALIZED (
-			SELECT a.workspace_id, a.period_start, a.period_end, a.time_zone
+			SELECT a.workspace_id, a.period_start, a.period_end, a.time_zone,
+				measure_usage.known_at IS NULL OR EXISTS (SELECT FROM partner_portal.billing_period p
+					WHERE p.workspace_id = a.workspace_id AND p.period_start = a.period_start AND p.period_end = a.period_end
+						AND p.closed_at <= measure_usage.known_at) AS settled
 			FROM unnest(measure_usage.workspace_ids, measure_usage.starts, measure_usage.ends, measure_usage.time_zones)
 				AS a (workspace_id, period_start, period_end, time_zone)
 		), measured AS MATERIALIZED (
@@ -58,18 +64,18 @@ CREATE FUNCTION partner_portal.measure_usage(workspace_ids bigint[], starts time
 			FROM asked a
 			CROSS JOIN LATERAL (
 				SELECT h.kind, h.key_id, h.account_id, h.active_from,
-					CASE WHEN h.active_until <= coalesce(measure_usage.known_at, 'infinity') THEN h.active_until END AS active_until
+					CASE WHEN a.settled OR h.active_until <= measure_usage.known_at THEN h.active_until END AS active_until
 				FROM partner_portal.key_history h
 				WHERE h.workspace_id = a.workspace_id
-					AND h.active_until > least(a.period_start, measure_usage.known_at)
+					AND h.active_until > CASE WHEN a.settled THEN a.period_start ELSE least(a.period_start, measure_usage.known_at) END
 					AND h.active_from < a.period_end
-					AND h.recorded_at <= coalesce(measure_usage.known_at, 'infinity')
+					AND (h.recorded_at <= coalesce(measure_usage.known_at, 'infinity') OR (a.settled AND h.recorded_at = h.active_from))
 				UNION ALL
 				SELECT k.kind, k.key_id, k.account_id, k.activated_at, NULL
 				FROM partner_portal.security_key k
 				WHERE k.workspace_id = a.workspace_id AND k.status = 'active'
 					AND k.activated_at < a.period_end
-					AND k.activated_at <= coalesce(measure_usage.known_at, 'infinity')
+					AND (a.settled OR k.activated_at <= measure_usage.known_at)
 			) f
 			GROUP BY GROUPING SETS ((a.workspace_id, a.period_start, f.kind), (a.workspace_id, a.period_start))
 		)

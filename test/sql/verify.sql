@@ -197,6 +197,31 @@ SET LOCAL session_replication_role = origin;
 SELECT DISTINCT check_name FROM found();
 ROLLBACK;
 
+-- periods that were closed ahead of the clock: from then on stamps are ahead of it too, and closing knows of them
+BEGIN;
+SELECT count(*) > 0 AS closed FROM run_billing(now() + interval '1 month');
+INSERT INTO security_key (workspace_id, kind, serial) VALUES (2, 'smartphone', 'ahead'), (3, 'smartphone', 'ahead'), (3, 'smartphone', 'gone');
+UPDATE security_key SET status = 'disabled' WHERE workspace_id = 3 AND serial = '3smartphone';
+SELECT bool_and(activated_at > now() + interval '1 day') AS ahead FROM security_key WHERE serial = 'ahead';
+SELECT count(*) > 0 AS closed FROM run_billing(now() + interval '3 months');
+UPDATE security_key SET status = 'disabled' WHERE serial = 'ahead';
+DELETE FROM security_key WHERE serial = 'gone';
+SELECT count(*) > 0 AS closed FROM run_billing(now() + interval '4 months');
+SELECT * FROM found();
+SELECT bool_and(l.quantity = (SELECT count(DISTINCT e.key_id) FROM explain_invoice(l.invoice_id) e WHERE e.what = 'stretch' AND e.line = l.line)) AS explained
+	FROM invoice_line l JOIN invoice i USING (workspace_id, invoice_id) WHERE l.type = 'usage' AND i.status = 'final' AND i.period_start > now();
+-- a fact that came late, though before the last period that is closed ends, is still none of what was closed
+SELECT import_key_activity(3, (SELECT key_id FROM security_key WHERE workspace_id = 3 AND serial = 'ahead'), '[2026-02-15, 2026-02-20)', 'late');
+SELECT * FROM found();
+-- and one that came some other way is found
+SET LOCAL session_replication_role = replica;
+INSERT INTO key_history (workspace_id, key_id, active_from, active_until, kind, recorded_at, partner_key)
+	SELECT 3, 999, p.period_start + interval '1 hour', p.period_start + interval '2 hours', 'smartphone', p.period_start + interval '1 hour', 0
+	FROM billing_period p WHERE p.workspace_id = 3 AND p.closed_at IS NOT NULL ORDER BY p.period_start DESC LIMIT 1;
+SET LOCAL session_replication_role = origin;
+SELECT * FROM found();
+ROLLBACK;
+
 -- references: what a load without triggers does not check; partner_key is made to follow
 BEGIN;
 SET LOCAL session_replication_role = replica;
