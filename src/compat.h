@@ -30,20 +30,17 @@
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
-/* Index entries of a new row; 16 added only_summarizing. */
+/* Index entries of a new row; from 16 a version on the same page may need those of summarizing indexes alone. */
 #if PG_VERSION_NUM >= 160000
-#define pp_insert_index_tuples(result, slot, estate) \
-	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL, false)
-#else
-#define pp_insert_index_tuples(result, slot, estate) \
-	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL)
-#endif
-
-/* Whether an update needs index entries; 16 tells which. */
-#if PG_VERSION_NUM >= 160000
+#define pp_insert_index_tuples(result, slot, estate, only_summarizing) \
+	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL, (only_summarizing))
 #define PpUpdateIndexes		TU_UpdateIndexes
+#define pp_only_summarizing(update_indexes)		((update_indexes) == TU_Summarizing)
 #else
+#define pp_insert_index_tuples(result, slot, estate, only_summarizing) \
+	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL)
 #define PpUpdateIndexes		bool
+#define pp_only_summarizing(update_indexes)		false
 #endif
 
 /* Actions of the JSON parser return a verdict from 16, the lexer takes one more argument from 17. */

@@ -4,9 +4,9 @@
  *		Index entries of rows that are written through the table access method.
  *
  * What the executor sets up to write a row costs more than the entries of the
- * row.  Indexes on plain columns, which ours are, need none of it.  Should
- * somebody have added one on an expression or with a condition, the executor
- * does it.
+ * row.  B-trees on plain columns, which ours are, need none of it.  Should
+ * somebody have added an index of another kind, on an expression or with a
+ * condition, the executor does it.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,6 +14,7 @@
 
 #include "access/genam.h"
 #include "catalog/index.h"
+#include "catalog/pg_am.h"
 #include "executor/executor.h"
 #include "utils/rel.h"
 
@@ -31,12 +32,14 @@ struct PpRowWriter
 };
 
 /*
- * is_plain tells whether an index has an entry for every row, of its columns.
+ * is_plain tells whether an index is a b-tree that has an entry for every row,
+ * of its columns, and is asked at once what it must be.
  */
 static bool
-is_plain(const IndexInfo *info)
+is_plain(Relation index, const IndexInfo *info)
 {
-	return info->ii_Expressions == NIL && info->ii_Predicate == NIL &&
+	return index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indimmediate &&
+		info->ii_Expressions == NIL && info->ii_Predicate == NIL &&
 		info->ii_ExclusionOps == NULL && info->ii_ReadyForInserts;
 }
 
@@ -59,7 +62,7 @@ pp_writer_open(Relation rel)
 		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
 		IndexInfo  *info = BuildIndexInfo(index);
 
-		plain = plain && is_plain(info) && index->rd_index->indimmediate;
+		plain = plain && is_plain(index, info);
 		writer->indexes[writer->count] = index;
 		writer->infos[writer->count++] = info;
 	}
@@ -86,7 +89,7 @@ pp_writer_entries(PpRowWriter *writer, TupleTableSlot *slot, bool moved)
 {
 	if (writer->estate != NULL)
 	{
-		(void) pp_insert_index_tuples(writer->result, slot, writer->estate);
+		(void) pp_insert_index_tuples(writer->result, slot, writer->estate, false);
 		ResetPerTupleExprContext(writer->estate);
 		return;
 	}
@@ -100,6 +103,19 @@ pp_writer_entries(PpRowWriter *writer, TupleTableSlot *slot, bool moved)
 					 writer->infos[i]->ii_Unique && !moved ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
 					 moved, writer->infos[i]);
 	}
+}
+
+/*
+ * pp_writer_summaries tells the indexes that summarize pages of a version that
+ * stayed on its page; the others find it by the version before.
+ */
+void
+pp_writer_summaries(PpRowWriter *writer, TupleTableSlot *slot)
+{
+	/* there is such an index, so it is not plain */
+	Assert(writer->estate != NULL);
+	(void) pp_insert_index_tuples(writer->result, slot, writer->estate, true);
+	ResetPerTupleExprContext(writer->estate);
 }
 
 /*

@@ -210,7 +210,10 @@ pp_row_write(PpUsageRow *row)
 	{
 		PpRowWriter *writer = pp_writer_open(row->rel);
 
-		pp_writer_entries(writer, row->new, true);
+		if (pp_only_summarizing(update_indexes))
+			pp_writer_summaries(writer, row->new);
+		else
+			pp_writer_entries(writer, row->new, true);
 		pp_writer_close(writer);
 	}
 }

@@ -242,3 +242,18 @@ WITH gone AS (DELETE FROM security_key WHERE serial = 'm2' RETURNING workspace_i
 	UNION ALL SELECT workspace_id, 'smartphone', 'm4' FROM workspace WHERE slug = 'many-59';
 \echo :LAST_ERROR_SQLSTATE
 SELECT count(*), bool_and(exact AND active = 1) FROM counted JOIN workspace ON workspace_id = ws WHERE slug LIKE 'many-%';
+
+-- indexes that somebody has added, of another kind, on an expression or with a condition, get the entries that are theirs; a version
+-- that stays on its page gets none in the others
+CREATE INDEX ON workspace_usage USING brin (active_keys);
+CREATE INDEX ON key_history USING brin (active_from);
+CREATE INDEX ON activity USING brin (at);
+UPDATE security_key SET status = 'disabled' WHERE serial = 'm2';
+UPDATE security_key SET status = 'active' WHERE serial = 'm2';
+CREATE INDEX ON workspace_usage ((total_keys - active_keys)) WHERE active_keys > 0;
+UPDATE security_key SET status = 'disabled' WHERE serial = 'm2';
+UPDATE security_key SET status = 'active' WHERE serial = 'm2';
+CREATE EXTENSION amcheck SCHEMA public;
+SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam AND a.amname = 'btree',
+	LATERAL public.bt_index_check(c.oid, true) b WHERE i.indrelid IN ('workspace_usage'::regclass, 'key_history'::regclass, 'activity'::regclass);
+SELECT count(*), bool_and(exact AND active = 1) FROM counted JOIN workspace ON workspace_id = ws WHERE slug LIKE 'many-%';
