@@ -21,6 +21,8 @@ OBJS = \
 	src/cursor_guard.o \
 	src/permission.o \
 	src/policy_reader.o \
+	src/policy_plan.o \
+	src/policy_question.o \
 	src/portal.o \
 	src/portal_access.o \
 	src/portal_plan.o \
@@ -135,6 +137,7 @@ REGRESS = \
 	token \
 	authorize \
 	permission \
+	policy_plan \
 	restoring \
 	verify \
 	health \
@@ -190,6 +193,7 @@ ISOLATION = \
 	tick_tick \
 	run_import \
 	revoke_read \
+	revoke_wait \
 	revoke_grant \
 	grant_write \
 	transfer_activate \

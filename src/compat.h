@@ -73,6 +73,30 @@
 #define pp_noreturn		pg_attribute_noreturn()
 #endif
 
+/* 18 parted what puts EXPLAIN's lines together from what runs it. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#else
+#include "commands/explain.h"
+#endif
+
+/* 16 has one function for the privileges on all sorts of objects. */
+#if PG_VERSION_NUM >= 160000
+#define pp_function_aclcheck(function, role) \
+	object_aclcheck(ProcedureRelationId, (function), (role), ACL_EXECUTE)
+#else
+#define pp_function_aclcheck(function, role) \
+	pg_proc_aclcheck((function), (role), ACL_EXECUTE)
+#endif
+
+/* What EXPLAIN calls an output of an initplan: by its column from 17, by its parameter before. */
+#if PG_VERSION_NUM >= 170000
+#define pp_append_output(text, param, column)	appendStringInfo((text), "col%d", (column))
+#else
+#define pp_append_output(text, param, column)	appendStringInfo((text), "$%d", (param))
+#endif
+
 /* 18 no longer says whether a query is run once. */
 #if PG_VERSION_NUM >= 180000
 #define PP_EXECUTOR_RUN_PARAMETERS	QueryDesc *queryDesc, ScanDirection direction, uint64 count

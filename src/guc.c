@@ -36,6 +36,7 @@ char	   *pp_allow_cidr = NULL;
 char	   *pp_databases = NULL;
 bool		pp_enabled = true;
 int			pp_delivery_timeout = 15000;
+bool		pp_ask_together = true;
 
 static const struct config_enum_entry subject_claim_options[] = {
 	{"account_id", PP_SUBJECT_ACCOUNT_ID, false},
@@ -192,6 +193,10 @@ pp_define_settings(void)
 							 "Whether refused activations, logins and accesses are written to the server log.",
 							 "One line each: \"partner_portal refused\" and a JSON object that names people and workspaces by number.",
 							 &pp_log_refusals, true, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("partner_portal.ask_together",
+							 "Whether plans take the questions that policies ask of the identity together.",
+							 "Queries show the same rows either way; without it each question is a sub-select with a set-up of its own. For tests.",
+							 &pp_ask_together, true, PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	DefineCustomStringVariable("partner_portal.workspace_url",
 							   "Address of a workspace shown in the panel; {slug} is replaced.",
 							   NULL, &pp_workspace_url, "https://{slug}.example.com/", PGC_SUSET, GUC_SUPERUSER_ONLY,

@@ -54,6 +54,7 @@ extern char *pp_allow_cidr;
 extern char *pp_databases;
 extern bool pp_enabled;
 extern int	pp_delivery_timeout;
+extern bool pp_ask_together;
 
 enum
 {
@@ -253,6 +254,16 @@ extern bool pp_product(int64 product_id, PpProduct *product);
 extern PpStanding pp_product_standing(const PpAccess *access, const struct PpMembership *acting,
 									  const PpWorkspace *workspace, const PpProduct *product);
 extern void pp_hold_grant(int64 workspace_id);
+
+/* in policy_plan.c: what policies ask, in one step */
+extern void pp_policy_plan_hooks(void);
+
+/* in policy_question.c: asking it */
+struct CustomScanMethods;
+struct FuncExpr;
+
+extern const struct CustomScanMethods pp_question_methods;
+extern bool pp_is_question(const struct FuncExpr *call);
 
 /* in cursor_guard.c: cursors end with the access they were opened with */
 extern void pp_cursor_hooks(void);
