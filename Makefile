@@ -72,6 +72,8 @@ OBJS = \
 	src/delivery_answer.o \
 	src/delivery_relay.o \
 	src/delivery_queue.o \
+	src/delivery_claim.o \
+	src/delivery_record.o \
 	src/delivery_build.o \
 	src/delivery_section.o \
 	src/delivery_engine.o

@@ -18,9 +18,9 @@
 
 #include <sys/socket.h>
 
-#include "access/htup.h"
 #include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
+#include "storage/itemptr.h"
 
 /* Transfers under way at once, in all and to one destination. */
 #define PP_SLOTS				64
@@ -56,8 +56,11 @@ typedef struct PpTransfer
 	int64		destination;
 	bool		mail;
 	bool		ailing;			/* its destination failed before */
+	ItemPointerData queued_at;	/* place of its row in the queue, as leased */
+	ItemPointerData kept_at;	/* and in notification */
 
-	/* what to send */
+	/* what to send; all of it lies in one piece of memory */
+	char	   *text;
 	char	   *url;
 	char	   *body;
 	size_t		body_length;
@@ -184,7 +187,50 @@ extern void pp_webhook_sign(StringInfo into, const unsigned char *secret, const 
 /* in delivery_relay.c */
 extern void pp_relay_read(PpRelay *relay);
 
-/* in delivery_queue.c: look, claim and record, inside a transaction */
+/* in delivery_queue.c: what is asked of the queue, inside a transaction */
+
+/* Columns by number, as the install script makes them; pp_check_columns(). */
+enum
+{
+	QUEUE_WORKSPACE_ID = 1,
+	QUEUE_NOTIFICATION_ID,
+	QUEUE_DESTINATION,
+	QUEUE_NEXT_ATTEMPT_AT,
+	QUEUE_CLAIMS,
+	QUEUE_LEASE_TOKEN,
+	QUEUE_LEASE_UNTIL,
+	QUEUE_COLUMNS = QUEUE_LEASE_UNTIL
+};
+
+enum
+{
+	NOTIFICATION_WORKSPACE_ID = 1,
+	NOTIFICATION_NOTIFICATION_ID,
+	NOTIFICATION_MESSAGE_ID,
+	NOTIFICATION_PARTNER_KEY,
+	NOTIFICATION_KIND,
+	NOTIFICATION_DEDUPE_KEY,
+	NOTIFICATION_OCCURRED_AT,
+	NOTIFICATION_EXPIRES_AT,
+	NOTIFICATION_STATE,
+	NOTIFICATION_ATTEMPTS,
+	NOTIFICATION_NEXT_ATTEMPT_AT,
+	NOTIFICATION_FINISHED_AT,
+	NOTIFICATION_LAST_CODE,
+	NOTIFICATION_LAST_ERROR,
+	NOTIFICATION_ENDPOINT_ID,
+	NOTIFICATION_RECIPIENT,
+	NOTIFICATION_LOCALE,
+	NOTIFICATION_SUBJECT,
+	NOTIFICATION_TEXT_BODY,
+	NOTIFICATION_HTML_BODY,
+	NOTIFICATION_UNSUBSCRIBE_URL,
+	NOTIFICATION_SECRET,
+	NOTIFICATION_COLUMNS = NOTIFICATION_SECRET
+};
+
+extern const char *const pp_queue_columns[];
+extern const char *const pp_notification_columns[];
 
 /* Destinations that one look at the queue goes over, and finds to be due. */
 #define PP_LOOK			1000
@@ -213,39 +259,47 @@ typedef struct PpRound
 extern int	pp_queue_token(void);
 extern char *pp_queue_problem(void);
 extern void pp_queue_release_stale(int own_token);
-extern void pp_queue_record(int token, PpTransfer *finished);
 extern bool pp_queue_look(PpRound *round, int token);
+
+struct _SPI_plan;
+extern void pp_queue_execute(struct _SPI_plan **plan, const char *sql, int count, Oid *types, Datum *values);
+
+/* in delivery_record.c: how transfers ended, inside a transaction */
+extern void pp_queue_record(int token, PpTransfer *finished);
+
+/* in delivery_claim.c: what is sent next, inside a transaction */
 extern int	pp_queue_claim(PpRound *round, int token, int wanted, const int64 *busy, int busy_count,
 						   const PpRelay *relay, PpTransfer **list);
 
 /* in delivery_build.c: transfers of claimed rows */
 extern void pp_transfer_free(PpTransfer *transfer);
 
-/* Columns of a claim. */
-enum
+/* What a webhook endpoint needs to be sent something; url NULL is that it is gone. */
+typedef struct PpEndpoint
 {
-	C_WORKSPACE = 1,
-	C_NOTIFICATION,
-	C_DESTINATION,
-	C_NEXT_ATTEMPT_AT,
-	C_AILING,
-	C_MESSAGE_ID,
-	C_OCCURRED_AT,
-	C_RECIPIENT,
-	C_LOCALE,
-	C_SUBJECT,
-	C_TEXT_BODY,
-	C_HTML_BODY,
-	C_UNSUBSCRIBE_URL,
-	C_URL,
-	C_NONCE,
-	C_KEY_VERSION,
-	C_SECRET_VERSION,
-	C_OLD_SECRET,
-	C_EXPIRED
-};
+	char	   *url;
+	size_t		url_length;
+	bool		malformed;		/* the url has more than printable ASCII */
+	bool		old_secret;		/* the one before is in use, too */
+	char		nonce[40];
+	int			key_version;
+	int			secret_version;
+} PpEndpoint;
 
-extern PpTransfer *pp_build(HeapTuple tuple, const PpRelay *relay);
+/* A message that is claimed, with the columns of its notification. */
+typedef struct PpClaimed
+{
+	int64		workspace_id;
+	int64		notification_id;
+	int64		destination;
+	bool		ailing;
+	bool		expired;
+	const Datum *values;
+	const bool *isnull;
+	const PpEndpoint *endpoint; /* of a webhook */
+} PpClaimed;
+
+extern PpTransfer *pp_build(const PpClaimed *message, const PpRelay *relay);
 extern void pp_build_forget(void);
 
 /* in delivery_section.c */

@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * delivery_build.c
- *		Makes transfers of claimed rows: the mail, or the signed request.
+ *		Makes transfers of claimed messages: the mail, or the signed request.
  *
- * A row that cannot be built stops no other: its transfer has its outcome
+ * A message that cannot be built stops no other: its transfer has its outcome
  * already, and no body.
  *
  *-------------------------------------------------------------------------
@@ -12,21 +12,23 @@
 
 #include <time.h>
 
-#include "executor/spi.h"
 #include "mb/pg_wchar.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 #include "delivery.h"
 #include "partner_portal.h"
 
+/* Secrets derived last: of an endpoint's present version, and of the one before. */
 static struct
 {
 	char		nonce[40];
 	int			key_version;
 	int			version;
 	unsigned char secret[PP_WEBHOOK_SECRET];
-}			last;
+}			last[2];
 
 /*
  * new_transfer returns an empty transfer; NULL without memory.
@@ -45,194 +47,195 @@ pp_transfer_free(PpTransfer *transfer)
 {
 	if (transfer->body != NULL)
 		explicit_bzero(transfer->body, transfer->body_length);
-	free(transfer->url);
-	free(transfer->body);
-	free(transfer->sender);
-	free(transfer->recipient);
-	for (int i = 0; i < lengthof(transfer->headers); i++)
-		free(transfer->headers[i]);
+	free(transfer->text);
 	free(transfer);
 }
 
 /*
- * set_text copies a value into malloc'ed memory; false without any.
- */
-static bool
-set_text(char **field, const char *value, size_t length)
-{
-	*field = malloc(length + 1);
-	if (*field == NULL)
-		return false;
-	memcpy(*field, value, length);
-	(*field)[length] = '\0';
-	return true;
-}
-
-/*
- * column returns a text column of a claimed row, or NULL.
+ * reserve gives a transfer one piece of memory for all its texts.
  */
 static char *
-column(HeapTuple tuple, int number)
+reserve(PpTransfer *transfer, size_t size)
 {
-	return SPI_getvalue(tuple, SPI_tuptable->tupdesc, number);
+	transfer->text = malloc(size);
+	if (transfer->text == NULL)
+		elog(ERROR, "out of memory");
+	return transfer->text;
 }
 
 /*
- * is_true tells whether a boolean column of a claimed row is true.
+ * put_text copies a text to where there is room for it, and moves on behind it.
  */
-static bool
-is_true(HeapTuple tuple, int number)
+static char *
+put_text(char **room, const char *value, size_t length)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, number, &isnull);
+	char	   *start = *room;
 
-	return !isnull && DatumGetBool(value);
+	memcpy(start, value, length);
+	start[length] = '\0';
+	*room += length + 1;
+	return start;
 }
 
 /*
- * build_mail writes the mail of a claimed row into the transfer.  Returns NULL,
- * or why it cannot be built.
+ * column returns a text column of a claimed message, or NULL.
+ */
+static char *
+column(const PpClaimed *message, int number)
+{
+	return message->isnull[number - 1] ? NULL : TextDatumGetCString(message->values[number - 1]);
+}
+
+/*
+ * message_id returns the id that is the same in every attempt.
+ */
+static char *
+message_id(const PpClaimed *message)
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, message->values[NOTIFICATION_MESSAGE_ID - 1]));
+}
+
+/*
+ * build_mail writes a claimed mail into the transfer.  Returns NULL, or why it
+ * cannot be built.
  */
 static const char *
-build_mail(HeapTuple tuple, PpTransfer *transfer, const PpRelay *relay)
+build_mail(const PpClaimed *message, PpTransfer *transfer, const PpRelay *relay)
 {
 	PpMail		mail = {0};
-	StringInfoData message;
+	StringInfoData text;
 	const char *problem;
-	bool		isnull;
+	char	   *room;
 
 	mail.sender = relay->sender;
 	mail.sender_name = relay->sender_name;
-	mail.recipient = column(tuple, C_RECIPIENT);
-	mail.locale = column(tuple, C_LOCALE);
-	mail.subject = column(tuple, C_SUBJECT);
-	mail.text_body = column(tuple, C_TEXT_BODY);
-	mail.html_body = column(tuple, C_HTML_BODY);
-	mail.unsubscribe_url = column(tuple, C_UNSUBSCRIBE_URL);
-	mail.message_id = column(tuple, C_MESSAGE_ID);
-	mail.date = DatumGetTimestampTz(SPI_getbinval(tuple, SPI_tuptable->tupdesc, C_OCCURRED_AT, &isnull));
-	initStringInfo(&message);
-	problem = pp_mail_build(&message, &mail);
+	mail.recipient = column(message, NOTIFICATION_RECIPIENT);
+	mail.locale = column(message, NOTIFICATION_LOCALE);
+	mail.subject = column(message, NOTIFICATION_SUBJECT);
+	mail.text_body = column(message, NOTIFICATION_TEXT_BODY);
+	mail.html_body = column(message, NOTIFICATION_HTML_BODY);
+	mail.unsubscribe_url = column(message, NOTIFICATION_UNSUBSCRIBE_URL);
+	mail.message_id = message_id(message);
+	mail.date = DatumGetTimestampTz(message->values[NOTIFICATION_OCCURRED_AT - 1]);
+	initStringInfo(&text);
+	problem = pp_mail_build(&text, &mail);
 	if (problem != NULL)
 		return problem;
-	transfer->body_length = message.len;
-	if (!set_text(&transfer->url, relay->url, strlen(relay->url)) ||
-		!set_text(&transfer->sender, relay->sender, strlen(relay->sender)) ||
-		!set_text(&transfer->recipient, mail.recipient, strlen(mail.recipient)) ||
-		!set_text(&transfer->body, message.data, message.len))
-		elog(ERROR, "out of memory");
+	room = reserve(transfer, strlen(relay->url) + strlen(relay->sender) + strlen(mail.recipient) + text.len + 4);
+	transfer->url = put_text(&room, relay->url, strlen(relay->url));
+	transfer->sender = put_text(&room, relay->sender, strlen(relay->sender));
+	transfer->recipient = put_text(&room, mail.recipient, strlen(mail.recipient));
+	transfer->body_length = text.len;
+	transfer->body = put_text(&room, text.data, text.len);
 	return NULL;
 }
 
 /*
- * number returns an integer column of a claimed row that is not null.
- */
-static int
-number(HeapTuple tuple, int number)
-{
-	bool		isnull;
-
-	return DatumGetInt32(SPI_getbinval(tuple, SPI_tuptable->tupdesc, number, &isnull));
-}
-
-/*
- * derive returns a secret of an endpoint.  The last one is kept until
- * pp_build_forget(), since messages to one endpoint are claimed together.
+ * derive returns a secret of an endpoint: the present one, or the one before.
+ * Both are kept until pp_build_forget(), since messages to one endpoint are
+ * claimed together.
  */
 static const unsigned char *
-derive(const char *nonce, int key_version, int version)
+derive(const PpEndpoint *endpoint, int back)
 {
-	if (last.version != version || last.key_version != key_version || strcmp(last.nonce, nonce) != 0)
+	int			version = endpoint->secret_version - back;
+
+	if (last[back].version != version || last[back].key_version != endpoint->key_version ||
+		strcmp(last[back].nonce, endpoint->nonce) != 0)
 	{
-		pp_build_forget();
-		if (!pp_webhook_secret(nonce, key_version, version, last.secret))
+		explicit_bzero(&last[back], sizeof(last[back]));
+		if (!pp_webhook_secret(endpoint->nonce, endpoint->key_version, version, last[back].secret))
 			ereport(ERROR,
 					(errcode(ERRCODE_CONFIG_FILE_ERROR),
-					 errmsg("master key %d is not in the secrets file", key_version)));
-		strlcpy(last.nonce, nonce, sizeof(last.nonce));
-		last.key_version = key_version;
-		last.version = version;
+					 errmsg("master key %d is not in the secrets file", endpoint->key_version)));
+		strlcpy(last[back].nonce, endpoint->nonce, sizeof(last[back].nonce));
+		last[back].key_version = endpoint->key_version;
+		last[back].version = version;
 	}
-	return last.secret;
+	return last[back].secret;
 }
 
 /*
- * pp_build_forget forgets the secret that was derived last.
+ * pp_build_forget forgets the secrets that were derived last.
  */
 void
 pp_build_forget(void)
 {
-	explicit_bzero(&last, sizeof(last));
+	explicit_bzero(last, sizeof(last));
 }
 
 /*
- * build_webhook writes the request of a claimed row into the transfer, signed
- * for this attempt; while a secret is being rotated, with both.
+ * build_webhook writes the request of a claimed message into the transfer,
+ * signed for this attempt; while a secret is being rotated, with both.
  */
 static const char *
-build_webhook(HeapTuple tuple, PpTransfer *transfer)
+build_webhook(const PpClaimed *message, PpTransfer *transfer)
 {
-	char	   *url = column(tuple, C_URL);
-	char	   *body = column(tuple, C_TEXT_BODY);
-	char	   *nonce = column(tuple, C_NONCE);
-	char		message_id[64];
+	static char json[] = "Content-Type: application/json";
+	static char agent[] = "User-Agent: partner_portal";
+	static char expect[] = "Expect:";
+	const PpEndpoint *endpoint = message->endpoint;
 	int64		now = (int64) time(NULL);
+	text	   *stored;
+	char	   *body;
+	size_t		length;
+	char		id[64];
+	char		head[128];
 	StringInfoData signature;
-	char	   *headers[6];
+	char	   *room;
 
-	if (url == NULL || body == NULL)
+	if (endpoint->url == NULL || message->isnull[NOTIFICATION_TEXT_BODY - 1])
 		return "the endpoint or the message is gone";
-	body = pg_server_to_any(body, strlen(body), PG_UTF8);
-	transfer->body_length = strlen(body);
-	if (transfer->body_length > PP_WEBHOOK_MAX)
+	stored = DatumGetTextPP(message->values[NOTIFICATION_TEXT_BODY - 1]);
+	length = VARSIZE_ANY_EXHDR(stored);
+	body = pg_server_to_any(VARDATA_ANY(stored), length, PG_UTF8);
+	if (body != VARDATA_ANY(stored))
+		length = strlen(body);
+	if (length > PP_WEBHOOK_MAX)
 		return "the message is larger than 64 KiB";
-	for (const char *c = url; *c != '\0'; c++)
-		if ((unsigned char) *c <= 0x20 || (unsigned char) *c >= 0x7f)
-			return "the address of the endpoint is malformed";
+	if (endpoint->malformed)
+		return "the address of the endpoint is malformed";
 
-	snprintf(message_id, sizeof(message_id), "msg_%s", column(tuple, C_MESSAGE_ID));
+	snprintf(id, sizeof(id), "msg_%s", message_id(message));
 	initStringInfo(&signature);
-	for (int back = 0; back <= (is_true(tuple, C_OLD_SECRET) ? 1 : 0); back++)
+	appendStringInfoString(&signature, "webhook-signature: ");
+	for (int back = 0; back <= (endpoint->old_secret ? 1 : 0); back++)
 	{
 		if (back > 0)
 			appendStringInfoChar(&signature, ' ');
-		pp_webhook_sign(&signature, derive(nonce, number(tuple, C_KEY_VERSION), number(tuple, C_SECRET_VERSION) - back),
-						message_id, now, body, transfer->body_length);
+		pp_webhook_sign(&signature, derive(endpoint, back), id, now, body, length);
 	}
-	headers[0] = "Content-Type: application/json";
-	headers[1] = "User-Agent: partner_portal";
-	headers[2] = psprintf("webhook-id: %s", message_id);
-	headers[3] = psprintf("webhook-timestamp: " INT64_FORMAT, now);
-	headers[4] = psprintf("webhook-signature: %s", signature.data);
-	headers[5] = "Expect:";
-	for (int i = 0; i < lengthof(headers); i++)
-		if (!set_text(&transfer->headers[i], headers[i], strlen(headers[i])))
-			elog(ERROR, "out of memory");
-	if (!set_text(&transfer->url, url, strlen(url)) ||
-		!set_text(&transfer->body, body, transfer->body_length))
-		elog(ERROR, "out of memory");
+	room = reserve(transfer, endpoint->url_length + length + signature.len + 2 * sizeof(head) + 5);
+	transfer->url = put_text(&room, endpoint->url, endpoint->url_length);
+	transfer->headers[0] = json;
+	transfer->headers[1] = agent;
+	transfer->headers[2] = put_text(&room, head, snprintf(head, sizeof(head), "webhook-id: %s", id));
+	transfer->headers[3] = put_text(&room, head, snprintf(head, sizeof(head), "webhook-timestamp: " INT64_FORMAT, now));
+	transfer->headers[4] = put_text(&room, signature.data, signature.len);
+	transfer->headers[5] = expect;
+	transfer->body_length = length;
+	transfer->body = put_text(&room, body, length);
 	return NULL;
 }
 
 /*
- * pp_build makes the transfer of a claimed row.  If that fails, the transfer
+ * pp_build makes the transfer of a claimed message.  If that fails, the transfer
  * has its outcome already and no body: a row that cannot be built stops no other.
  */
 PpTransfer *
-pp_build(HeapTuple tuple, const PpRelay *relay)
+pp_build(const PpClaimed *message, const PpRelay *relay)
 {
 	PpTransfer *transfer = new_transfer();
 	MemoryContext context = CurrentMemoryContext;
-	bool		isnull;
 
 	if (transfer == NULL)
 		elog(ERROR, "out of memory");
-	transfer->workspace_id = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, C_WORKSPACE, &isnull));
-	transfer->notification_id = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, C_NOTIFICATION, &isnull));
-	transfer->destination = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, C_DESTINATION, &isnull));
-	transfer->mail = transfer->destination == PP_MAIL_DESTINATION;
-	transfer->ailing = is_true(tuple, C_AILING);
-	if (is_true(tuple, C_EXPIRED))
+	transfer->workspace_id = message->workspace_id;
+	transfer->notification_id = message->notification_id;
+	transfer->destination = message->destination;
+	transfer->mail = message->destination == PP_MAIL_DESTINATION;
+	transfer->ailing = message->ailing;
+	if (message->expired)
 	{
 		/* Recording it will find the same and cancel it. */
 		transfer->outcome = PP_ABORTED;
@@ -241,8 +244,8 @@ pp_build(HeapTuple tuple, const PpRelay *relay)
 	}
 	PG_TRY();
 	{
-		const char *problem = transfer->mail ? build_mail(tuple, transfer, relay) :
-			build_webhook(tuple, transfer);
+		const char *problem = transfer->mail ? build_mail(message, transfer, relay) :
+			build_webhook(message, transfer);
 
 		if (problem != NULL)
 		{
@@ -254,7 +257,7 @@ pp_build(HeapTuple tuple, const PpRelay *relay)
 	{
 		ErrorData  *error;
 
-		/* Only pure computation and a file read can have failed. */
+		/* Only pure computation, a file read and the reading of a long text can have failed. */
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
@@ -263,8 +266,6 @@ pp_build(HeapTuple tuple, const PpRelay *relay)
 			PG_RE_THROW();
 		}
 		FlushErrorState();
-		if (transfer->body != NULL)
-			free(transfer->body);
 		transfer->body = NULL;
 		transfer->outcome = error->sqlerrcode == ERRCODE_DATA_EXCEPTION ||
 			error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||

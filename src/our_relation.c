@@ -30,9 +30,14 @@ static const char *const relation_names[PP_OUR_RELATIONS] = {
 	[PP_SECURITY_KEY_PKEY] = "security_key_pkey",
 	[PP_KEY_ID_SEQUENCE] = "security_key_key_id_seq",
 	[PP_WEBHOOK_ENDPOINT] = "webhook_endpoint",
+	[PP_WEBHOOK_ENDPOINT_ENDPOINT_ID] = "webhook_endpoint_endpoint_id",
 	[PP_NOTIFICATION] = "notification",
-	[PP_NOTIFICATION_ID_SEQUENCE] = "notification_notification_id_seq",
+	[PP_NOTIFICATION_PKEY] = "notification_pkey",
 	[PP_DELIVERY_QUEUE] = "delivery_queue",
+	[PP_DELIVERY_QUEUE_DUE] = "delivery_queue_due",
+	[PP_DELIVERY_DESTINATION] = "delivery_destination",
+	[PP_DELIVERY_DESTINATION_PKEY] = "delivery_destination_pkey",
+	[PP_NOTIFICATION_ID_SEQUENCE] = "notification_notification_id_seq",
 };
 
 static Oid	relation_oids[PP_OUR_RELATIONS];
