@@ -251,6 +251,8 @@ typedef struct PpRound
 	int64		upto;
 	int64		cursor;			/* the next look begins after it */
 	bool		around;			/* the last look came to the end */
+	TimestampTz next_look;		/* 0 is at once */
+	TimestampTz next_busy_look; /* while messages are under way */
 	int			next;			/* the next claim begins with it */
 	int			count;
 	PpDue		due[PP_DUE];
@@ -311,6 +313,7 @@ typedef struct PpSection
 } PpSection;
 
 extern bool pp_section_enter(bool worker, PpSection *section);
+extern void pp_section_plan(void);
 extern void pp_section_leave(bool worker, PpSection *section);
 
 /* in delivery_engine.c */

@@ -38,7 +38,9 @@
 #define BATCH_MS		10		/* results wait so long for company */
 #define GRACE_MS		1000	/* for transfers under way at shutdown */
 #define LOOK_MS			20		/* between looks at all destinations, and */
-#define LOOK_SHARE		20		/* so many times as long as one takes */
+#define LOOK_SHARE		20		/* so many times as long as one takes, or */
+#define BUSY_SHARE		100		/* so many times while messages are under way, */
+#define BUSY_LOOK_MS	2000	/* if that is not longer than this */
 
 typedef struct Engine
 {
@@ -60,12 +62,14 @@ typedef struct Engine
 	bool		exhausted;		/* the last turn found nothing anywhere */
 	bool		woken;			/* there may be more since the last look */
 	bool		stopping;
-	TimestampTz next_look;
 	TimestampTz next_claim;
 	int64		turn_time;		/* of the last turn, in microseconds */
 	TimestampTz rest_until;		/* no turn before, after one that failed */
 	int			problems;		/* turns that failed in a row */
 } Engine;
+
+/* A session that calls again goes on with the round of its last call, if that ended well. */
+static PpRound rounds[PP_CHANNELS];
 
 PG_FUNCTION_INFO_V1(partner_portal_deliver_notifications);
 
@@ -170,6 +174,17 @@ collect(Engine *engine, PpTransfer *list)
 }
 
 /*
+ * next_look is when the next look may be.  A look passes over what was delivered
+ * and is not vacuumed yet; so while messages are under way it takes a hundredth
+ * of the time, unless others that come late would wait for seconds.
+ */
+static TimestampTz
+next_look(Engine *engine)
+{
+	return engine->slot_count > 0 || engine->ended_count > 0 ? engine->round.next_busy_look : engine->round.next_look;
+}
+
+/*
  * look goes over the destinations again, if it is time: what was due at the last
  * look is claimed without reading what lies before it, so that a claim costs the
  * same however much was delivered; messages that came late and leases that were
@@ -179,22 +194,28 @@ collect(Engine *engine, PpTransfer *list)
 static bool
 look(Engine *engine)
 {
-	int64		cursor = engine->round.cursor;
+	PpRound    *round = &engine->round;
+	int64		cursor = round->cursor;
 	TimestampTz start = GetCurrentTimestamp();
 	TimestampTz end;
 
-	if (start < engine->next_look)
+	if (start < next_look(engine))
 		return false;
-	if (pp_queue_look(&engine->round, engine->token))
+	if (pp_queue_look(round, engine->token))
 	{
 		pp_queue_release_stale(engine->token);
-		engine->round.cursor = cursor;
-		(void) pp_queue_look(&engine->round, engine->token);
+		round->cursor = cursor;
+		(void) pp_queue_look(round, engine->token);
 	}
 	end = GetCurrentTimestamp();
 	engine->woken = false;
-	engine->next_look = engine->round.count == 0 && !engine->round.around ? end :
-		TimestampTzPlusMilliseconds(end, LOOK_MS) + (end - start) * LOOK_SHARE;
+	round->next_look = round->next_busy_look = end;
+	if (round->count > 0 || round->around)
+	{
+		round->next_look = TimestampTzPlusMilliseconds(end, LOOK_MS) + (end - start) * LOOK_SHARE;
+		round->next_busy_look = Max(round->next_look,
+									Min(TimestampTzPlusMilliseconds(end, BUSY_LOOK_MS), end + (end - start) * BUSY_SHARE));
+	}
 	return true;
 }
 
@@ -216,6 +237,8 @@ claim(Engine *engine)
 	if (room > 0)
 		claimed = pp_queue_claim(&engine->round, engine->token, room, engine->slots, engine->slot_count,
 								 &engine->relay, &engine->claimed);
+	if (!engine->worker && !looked && room > 0 && claimed == 0 && engine->slot_count == 0)
+		engine->round.next_look = 0;	/* nothing is under way that a look could hold up */
 	engine->exhausted = looked && engine->round.around && claimed == 0;
 }
 
@@ -263,7 +286,7 @@ turn(Engine *engine)
 
 	free_list(&engine->ended);
 	engine->ended_count = 0;
-	engine->next_claim = engine->round.around ? TimestampTzPlusMilliseconds(now, NAP_MS) : engine->next_look;
+	engine->next_claim = TimestampTzPlusMilliseconds(now, NAP_MS);
 	send_claimed(engine);
 	engine->turn_time = GetCurrentTimestamp() - now;
 	return true;
@@ -276,9 +299,9 @@ turn(Engine *engine)
 static TimestampTz
 next_turn(Engine *engine)
 {
-	bool		at_next_look = engine->woken || (!engine->worker && engine->slot_count == 0);
+	bool		at_next_look = engine->woken || !engine->round.around || (!engine->worker && engine->slot_count == 0);
 
-	return at_next_look ? Min(engine->next_look, engine->next_claim) : engine->next_claim;
+	return at_next_look ? Min(next_look(engine), engine->next_claim) : engine->next_claim;
 }
 
 /*
@@ -375,7 +398,7 @@ guarded_turn(Engine *engine)
 		RESUME_INTERRUPTS();
 		free_list(&engine->claimed);
 		engine->problems++;
-		engine->next_look = 0;	/* what was claimed is free again */
+		engine->round.next_look = engine->round.next_busy_look = 0;	/* what was claimed is free again */
 		engine->rest_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
 	}
 	PG_END_TRY();
@@ -450,6 +473,27 @@ loop(Engine *engine)
 }
 
 /*
+ * take_round begins with the round of an earlier call in this session, and what
+ * its last look found, or with one that has yet to look.
+ */
+static void
+take_round(Engine *engine)
+{
+	PpRound    *round = &engine->round;
+
+	if (!engine->worker && rounds[engine->channel].next_look != 0)
+	{
+		*round = rounds[engine->channel];
+		rounds[engine->channel].next_look = 0;
+		return;
+	}
+	round->least = engine->channel == PP_MAIL ? PP_MAIL_DESTINATION - 1 : PP_MAIL_DESTINATION;
+	round->upto = engine->channel == PP_MAIL ? PP_MAIL_DESTINATION : PG_INT64_MAX;
+	round->cursor = round->least;
+	round->around = true;
+}
+
+/*
  * pp_engine_run delivers what goes by one channel: in the worker until it is
  * told to stop, in a procedure until nothing is due or *max_rows have been
  * tried; it takes those off.
@@ -463,10 +507,7 @@ pp_engine_run(bool worker, PpChannel channel, int64 *max_rows)
 	engine->worker = worker;
 	engine->channel = channel;
 	engine->left = worker ? PG_INT64_MAX : *max_rows;
-	engine->round.least = channel == PP_MAIL ? PP_MAIL_DESTINATION - 1 : PP_MAIL_DESTINATION;
-	engine->round.upto = channel == PP_MAIL ? PP_MAIL_DESTINATION : PG_INT64_MAX;
-	engine->round.cursor = engine->round.least;
-	engine->round.around = true;
+	take_round(engine);
 	PG_TRY();
 	{
 		engine->network = pp_network_open();
@@ -479,6 +520,7 @@ pp_engine_run(bool worker, PpChannel channel, int64 *max_rows)
 		AddWaitEventToSet(engine->events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 		AddWaitEventToSet(engine->events, WL_SOCKET_READABLE, pp_network_fd(engine->network), NULL, NULL);
 		end = loop(engine);
+		rounds[channel] = engine->round;
 		if (!worker)
 			*max_rows = engine->left;
 	}

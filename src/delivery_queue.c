@@ -75,6 +75,7 @@ pp_queue_execute(SPIPlanPtr *plan, const char *sql, int count, Oid *types, Datum
 {
 	int			result;
 
+	pp_section_plan();
 	pp_keep_plan(plan, sql, count, types);
 	result = SPI_execute_plan(*plan, values, NULL, false, 0);
 
@@ -90,6 +91,7 @@ pp_queue_token(void)
 {
 	bool		isnull;
 
+	pp_section_plan();
 	if (SPI_execute("SELECT nextval('partner_portal.delivery_engine_seq')::integer", false, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "could not number the engine");
@@ -102,6 +104,7 @@ pp_queue_token(void)
 char *
 pp_queue_problem(void)
 {
+	pp_section_plan();
 	if (SPI_execute("SELECT partner_portal.delivery_home_problem()", false, 1) != SPI_OK_SELECT ||
 		SPI_processed != 1)
 		elog(ERROR, "could not tell whether this database is a copy");
@@ -117,6 +120,7 @@ pp_queue_release_stale(int own_token)
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(own_token)};
 
+	pp_section_plan();
 	if (SPI_execute_with_args("SELECT partner_portal.release_stale_deliveries($1)",
 							  1, types, values, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not release stale deliveries");

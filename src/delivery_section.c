@@ -26,6 +26,12 @@
 #include "delivery.h"
 #include "partner_portal.h"
 
+/* The queue that was seen to be the extension's. */
+static Oid	known_queue = InvalidOid;
+
+/* Whether the section has the settings for statements. */
+static bool planned = false;
+
 /*
  * extension_owner returns who owns the queue; InvalidOid if it is not there.
  */
@@ -36,15 +42,36 @@ extension_owner(void)
 	Oid			owner = InvalidOid;
 	HeapTuple	tuple;
 
-	if (!OidIsValid(schema) || !OidIsValid(get_extension_oid(PP_SCHEMA, true)))
+	if (!OidIsValid(schema))
 		return InvalidOid;
 	tuple = SearchSysCache2(RELNAMENSP, CStringGetDatum("delivery_queue"), ObjectIdGetDatum(schema));
-	if (HeapTupleIsValid(tuple))
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	if (((Form_pg_class) GETSTRUCT(tuple))->oid == known_queue || OidIsValid(get_extension_oid(PP_SCHEMA, true)))
 	{
+		known_queue = ((Form_pg_class) GETSTRUCT(tuple))->oid;
 		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
 	}
+	ReleaseSysCache(tuple);
 	return owner;
+}
+
+/*
+ * pp_section_plan gives the section the settings that plans of statements count
+ * on, to its end.
+ */
+void
+pp_section_plan(void)
+{
+	if (planned)
+		return;
+	pp_pin_setting("enable_seqscan", "off");
+	pp_pin_setting("enable_hashjoin", "off");
+	pp_pin_setting("enable_mergejoin", "off");
+	pp_pin_setting("enable_bitmapscan", "off");
+	pp_pin_setting("plan_cache_mode", "force_generic_plan");
+	pp_pin_setting("jit", "off");
+	planned = true;
 }
 
 /*
@@ -76,12 +103,7 @@ pp_section_enter(bool worker, PpSection *section)
 	GetUserIdAndSecContext(&section->user, &section->security);
 	section->guc_level = NewGUCNestLevel();
 	pp_pin_search_path();
-	pp_pin_setting("enable_seqscan", "off");
-	pp_pin_setting("enable_hashjoin", "off");
-	pp_pin_setting("enable_mergejoin", "off");
-	pp_pin_setting("enable_bitmapscan", "off");
-	pp_pin_setting("plan_cache_mode", "force_generic_plan");
-	pp_pin_setting("jit", "off");
+	planned = false;
 	SetUserIdAndSecContext(owner, section->security | SECURITY_LOCAL_USERID_CHANGE);
 	return true;
 }
