@@ -28,62 +28,11 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "delivery.h"
 #include "partner_portal.h"
 #include "security_key.h"
 
 PG_FUNCTION_INFO_V1(partner_portal_wake_delivery);
-
-enum
-{
-	NOTIFICATION_WORKSPACE_ID = 1,
-	NOTIFICATION_NOTIFICATION_ID,
-	NOTIFICATION_MESSAGE_ID,
-	NOTIFICATION_PARTNER_KEY,
-	NOTIFICATION_KIND,
-	NOTIFICATION_DEDUPE_KEY,
-	NOTIFICATION_OCCURRED_AT,
-	NOTIFICATION_EXPIRES_AT,
-	NOTIFICATION_STATE,
-	NOTIFICATION_ATTEMPTS,
-	NOTIFICATION_NEXT_ATTEMPT_AT,
-	NOTIFICATION_FINISHED_AT,
-	NOTIFICATION_LAST_CODE,
-	NOTIFICATION_LAST_ERROR,
-	NOTIFICATION_ENDPOINT_ID,
-	NOTIFICATION_RECIPIENT,
-	NOTIFICATION_LOCALE,
-	NOTIFICATION_SUBJECT,
-	NOTIFICATION_TEXT_BODY,
-	NOTIFICATION_HTML_BODY,
-	NOTIFICATION_UNSUBSCRIBE_URL,
-	NOTIFICATION_SECRET,
-	NOTIFICATION_COLUMNS = NOTIFICATION_SECRET
-};
-
-static const char *const notification_columns[] = {
-	"workspace_id", "notification_id", "message_id", "partner_key", "kind",
-	"dedupe_key", "occurred_at", "expires_at", "state", "attempts",
-	"next_attempt_at", "finished_at", "last_code", "last_error", "endpoint_id",
-	"recipient", "locale", "subject", "text_body", "html_body",
-	"unsubscribe_url", "secret"
-};
-
-enum
-{
-	QUEUE_WORKSPACE_ID = 1,
-	QUEUE_NOTIFICATION_ID,
-	QUEUE_DESTINATION,
-	QUEUE_NEXT_ATTEMPT_AT,
-	QUEUE_CLAIMS,
-	QUEUE_LEASE_TOKEN,
-	QUEUE_LEASE_UNTIL,
-	QUEUE_COLUMNS = QUEUE_LEASE_UNTIL
-};
-
-static const char *const queue_columns[] = {
-	"workspace_id", "notification_id", "destination", "next_attempt_at",
-	"claims", "lease_token", "lease_until"
-};
 
 /* A table, open for new rows. */
 typedef struct Target
@@ -239,7 +188,7 @@ pp_outbox_open(void)
 	open_target(&outbox->notification, PP_NOTIFICATION);
 	if (!checked)
 	{
-		pp_check_columns(RelationGetDescr(outbox->notification.rel), NOTIFICATION_COLUMNS, notification_columns);
+		pp_check_columns(RelationGetDescr(outbox->notification.rel), NOTIFICATION_COLUMNS, pp_notification_columns);
 		checked = true;
 	}
 	outbox->room = 4;
@@ -303,7 +252,7 @@ write_queue(const PpOutbox *outbox)
 	open_target(&queue, PP_DELIVERY_QUEUE);
 	if (!checked)
 	{
-		pp_check_columns(RelationGetDescr(queue.rel), QUEUE_COLUMNS, queue_columns);
+		pp_check_columns(RelationGetDescr(queue.rel), QUEUE_COLUMNS, pp_queue_columns);
 		checked = true;
 	}
 	for (int i = 0; i < outbox->count; i++)
