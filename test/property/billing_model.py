@@ -3,8 +3,8 @@
 """billing_model.py: billing against a naive model, over random histories.
 
 A story has a few workspaces with random zones, anchors, steps, plans, versions,
-facts, late facts, moves between partners, void and reissued invoices and
-auto_finalize; it is billed in random steps.  After every step the periods, the
+facts, late facts, moves between partners, void and reissued invoices, tax,
+payments, credit notes and auto_finalize; it is billed in random steps.  After every step the periods, the
 invoices and each of their lines are compared with what the model says, and
 before every step the preview of the next invoice with the invoice it becomes.
 The model counts with fractions, from the specification alone: it knows nothing
@@ -13,7 +13,7 @@ of how the extension stores or batches anything, and rounds by itself (src/rate.
   billing_model.py [--seconds N] [--seed N] [--stories N]
 
 A story is known by its seed, which is printed when it differs; the seeds in
-KEPT are told first.  Each story is one transaction, rolled back at the end.
+KEPT are told first, those of PLAIN without tax, payments and credit notes.  Each story is one transaction, rolled back at the end.
 """
 import argparse
 import calendar
@@ -29,7 +29,8 @@ import psycopg2
 
 from lib import harness
 
-KEPT = (1, 2, 3, 4, 5, 17, 42, 158, 190, 205, 1001, 2026, 1795367507)
+PLAIN = (1, 2, 3, 4, 5, 17, 42, 158, 190, 205, 1001, 2026, 1795367507)
+KEPT = (1, 2, 3)
 DATABASE = "pp_billing_model"
 UTC = timezone.utc
 ZONES = ("UTC", "Europe/Zurich", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Santiago", "Pacific/Apia", "Africa/Cairo")
@@ -90,6 +91,18 @@ class Period:
 class Invoice:
     def __init__(self, period):
         self.period, self.status, self.lines = period, "draft", []
+        self.tax, self.taxed, self.credits = 0, None, []
+
+    def subtotal(self):
+        return sum(l[4] for l in self.lines)
+
+    def tax_fits(self):
+        return self.taxed is None or self.taxed == self.subtotal()
+
+    def left(self):
+        """What of each line can be credited, by its number, of all of them, and of the tax."""
+        lines = {n: l[4] - sum(a for _, of in self.credits for m, a in of if m == n) for n, l in enumerate(self.lines, 1) if l[4] > 0}
+        return lines, self.subtotal() - sum(a for _, of in self.credits for _, a in of), self.tax - sum(tax for tax, _ in self.credits)
 
 
 class Workspace:
@@ -205,12 +218,23 @@ class Plan:
 
 
 class Story:
-    def __init__(self, seed, cursor):
-        self.rng, self.cursor, self.workspaces = random.Random(seed), cursor, []
+    def __init__(self, seed, cursor, papers):
+        self.rng, self.cursor, self.workspaces, self.papers = random.Random(seed), cursor, [], papers
 
     def ask(self, query, *values):
         self.cursor.execute(query, values)
         return self.cursor.fetchall() if self.cursor.description else None
+
+    def refused(self, code, query, *values):
+        """A statement that must fail, and leaves nothing behind."""
+        self.ask("SAVEPOINT refused")
+        try:
+            self.ask(query, *values)
+        except psycopg2.Error as fault:
+            same("error of " + query, fault.pgcode, code)
+            self.ask("ROLLBACK TO refused")
+        else:
+            raise Different("%s %r was not refused" % (query, values))
 
     def instant(self, since, until):
         choice = self.rng.random()
@@ -308,7 +332,7 @@ class Story:
             invoice.lines = [("usage", invoice.period.start, c) + self.line(w, invoice.period, c, invoice.version.plan)[:2] for c in invoice.version.components]
         others = [i for i in w.invoices if i not in invoices]
         for old in sorted(others, key=lambda i: i.period.start):
-            if old.status not in ("final", "empty"):
+            if old.status not in ("final", "paid", "empty"):
                 continue
             carrier = [i for i in w.invoices if (i in invoices or i.status == "draft") and i.period.start > old.period.start
                        and i.version.plan.partner == old.version.plan.partner and i.version.plan.currency == old.version.plan.currency]
@@ -339,11 +363,17 @@ class Story:
                     invoice.version, invoice.after = version, p.end + GRACE
                     made.append(invoice)
             again = [i for i in w.invoices if i.status == "draft" and ((i.after <= as_of and w.auto) or i.stale)]
+            # drafts that only wait for another tax are no reason to look at a workspace
+            if not due and not any(i.stale or i.tax_fits() for i in again):
+                continue
             w.invoices += made
             self.compute(w, made + again)
             for invoice in w.invoices:
-                if invoice.status == "draft" and invoice.after <= as_of and w.auto:
-                    invoice.status = "empty" if sum(l[4] for l in invoice.lines) == 0 and not invoice.version.zero else "final"
+                if invoice.status == "draft" and invoice.after <= as_of and w.auto and invoice.tax_fits():
+                    self.finalize(invoice)
+
+    def finalize(self, invoice):
+        invoice.status = "empty" if invoice.subtotal() + invoice.tax == 0 and not invoice.version.zero else "final"
 
     def preview(self, as_of):
         """What the next invoice of each workspace would be, before the run that makes it."""
@@ -359,27 +389,32 @@ class Story:
         for w in self.workspaces:
             got = self.ask("SELECT period_start, period_end FROM billing_period WHERE workspace_id = %s AND period_start <= %s ORDER BY 1", w.id, as_of)
             same("periods of %d" % w.id, [(a.astimezone(UTC), b.astimezone(UTC)) for a, b in got], [(p.start, p.end) for p in w.periods if p.start <= as_of])
-            got = self.ask("SELECT period_start, status, plan_id, issuer_key, total_minor, invoice_id FROM invoice WHERE workspace_id = %s ORDER BY period_start, status <> 'void', invoice_id", w.id)
+            got = self.ask("SELECT period_start, status, plan_id, issuer_key, tax_minor, total_minor, invoice_id FROM invoice WHERE workspace_id = %s AND document = 'invoice'"
+                           " ORDER BY period_start, status <> 'void', invoice_id", w.id)
             expected = sorted(w.invoices, key=lambda i: (i.period.start, i.status != "void"))
-            same("invoices of %d as of %s" % (w.id, as_of), [(r[0].astimezone(UTC),) + r[1:5] for r in got],
-                 [(i.period.start, i.status, i.version.plan_id, i.version.plan.partner, sum(l[4] for l in i.lines)) for i in expected])
+            same("invoices of %d as of %s" % (w.id, as_of), [(r[0].astimezone(UTC),) + r[1:6] for r in got],
+                 [(i.period.start, i.status, i.version.plan_id, i.version.plan.partner, i.tax, i.subtotal() + i.tax) for i in expected])
             for row, invoice in zip(got, expected):
-                invoice.id = row[5]
+                invoice.id = row[6]
                 lines = self.ask("SELECT type, about_start, kind, measure, model, quantity, amount_minor FROM invoice_line WHERE workspace_id = %s AND invoice_id = %s ORDER BY line", w.id, invoice.id)
                 same("lines of invoice %d" % invoice.id, [(l[0], l[1].astimezone(UTC)) + l[2:5] + (l[6],) for l in lines],
                      [(l[0], l[1], l[2].kind, l[2].measure, l[2].model, l[4]) for l in invoice.lines])
                 for l, m in zip(lines, invoice.lines):
                     if abs(Fraction(l[5]) - m[3]) > Fraction(1, 10**10):
                         raise Different("quantity of invoice %d: got %s, expected %s" % (invoice.id, l[5], float(m[3])))
+                same("credit notes of invoice %d" % invoice.id, self.ask("SELECT n.status, n.tax_minor, n.total_minor, n.plan_id, n.period_start, (SELECT array_agg(l.credits_line || ':' || l.amount_minor ORDER BY l.line)"
+                     " FROM invoice_line l WHERE l.workspace_id = n.workspace_id AND l.invoice_id = n.invoice_id AND l.type = 'credit')"
+                     " FROM invoice n WHERE n.workspace_id = %s AND n.credits_invoice_id = %s ORDER BY n.invoice_id", w.id, invoice.id),
+                     [("final", tax, tax + sum(a for _, a in of), invoice.version.plan_id, row[0], ["%d:%d" % l for l in of]) for tax, of in invoice.credits])
             if w.id in previews:
                 start, lines = previews[w.id]
                 same("preview of %d" % w.id, lines, self.ask("SELECT l.line, l.type, l.about_start, l.text, l.quantity, l.amount_minor FROM invoice i JOIN invoice_line l USING (workspace_id, invoice_id)"
-                     " WHERE i.workspace_id = %s AND i.period_start = %s AND i.status <> 'void' ORDER BY 1", w.id, start))
+                     " WHERE i.workspace_id = %s AND i.period_start = %s AND i.document = 'invoice' AND i.status <> 'void' ORDER BY 1", w.id, start))
         for issuer, document, count, least, most, last in self.ask(
                 "SELECT issuer_key, document, count(*), min(number), max(number), (SELECT last_number FROM invoice_series s WHERE s.issuer_key = i.issuer_key AND s.document = i.document)"
                 " FROM invoice i WHERE number IS NOT NULL GROUP BY 1, 2"):
             same("numbers of %s %s" % (issuer, document), (least, most, last), (1, count, count))
-        same("sums", self.ask("SELECT invoice_id FROM invoice i WHERE subtotal_minor <> (SELECT coalesce(sum(amount_minor), 0) FROM invoice_line l"
+        same("sums", self.ask("SELECT invoice_id FROM invoice i WHERE total_minor <> subtotal_minor + tax_minor OR subtotal_minor <> (SELECT coalesce(sum(amount_minor), 0) FROM invoice_line l"
                               " WHERE l.workspace_id = i.workspace_id AND l.invoice_id = i.invoice_id)"), [])
         same("a second run", self.ask("SELECT * FROM run_billing(%s)", as_of), [])
 
@@ -394,7 +429,7 @@ class Story:
                 late = [f for k, (_, facts) in w.keys.items() for f in facts if f not in before[k]]
                 for invoice in w.invoices:
                     invoice.stale = invoice.stale or any(a < invoice.period.end and b > invoice.period.start for a, b in late)
-            final = [i for i in w.invoices if i.status == "final"]
+            final = [i for i in w.invoices if i.status == "final" and not i.credits]
             if final and rng.random() < 0.15:
                 invoice, reissue = rng.choice(final), rng.random() < 0.5
                 self.ask("SELECT void_invoice(%s, 'story', %s)", invoice.id, reissue)
@@ -404,10 +439,68 @@ class Story:
                     again.version, again.after = invoice.version, datetime.now(UTC) + GRACE
                     w.invoices.append(again)
                     self.compute(w, [again])
+            if self.papers:
+                self.push_papers(w)
             if rng.random() < 0.2:
                 self.assign(w, self.instant(as_of, as_of + timedelta(days=60)))
             if rng.random() < 0.1:
                 self.move(w, as_of)
+
+    def push_papers(self, w):
+        """What people do with the documents of a workspace: tax, finalize, pay, credit; and what they may not."""
+        rng = self.rng
+        drafts = [i for i in w.invoices if i.status == "draft"]
+        if drafts and rng.random() < 0.5:
+            invoice, tax = rng.choice(drafts), rng.choice((0, 1, 77, 1005))
+            self.ask("SELECT set_invoice_tax(%s, %s)", self.id_of(w, invoice), tax)
+            self.compute(w, [invoice])
+            invoice.tax, invoice.taxed = tax, invoice.subtotal()
+        if drafts and rng.random() < 0.25:
+            invoice = rng.choice(drafts)
+            before = invoice.lines, invoice.stale
+            self.compute(w, [invoice])
+            if invoice.tax_fits():
+                self.ask("SELECT finalize_invoice(%s)", self.id_of(w, invoice))
+                self.finalize(invoice)
+            else:
+                self.refused("PP005", "SELECT finalize_invoice(%s)", self.id_of(w, invoice))
+                invoice.lines, invoice.stale = before
+        final = [i for i in w.invoices if i.status == "final"]
+        if final and rng.random() < 0.2:
+            invoice = rng.choice(final)
+            self.ask("SELECT mark_paid(%s)", self.id_of(w, invoice))
+            invoice.status = "paid"
+        final = [i for i in w.invoices if i.status in ("final", "paid")]
+        for invoice in rng.sample(final, min(len(final), rng.choice((0, 1, 2)))):
+            self.credit(w, invoice)
+
+    def id_of(self, w, invoice):
+        return self.ask("SELECT invoice_id FROM invoice WHERE workspace_id = %s AND period_start = %s AND document = 'invoice' AND status <> 'void'", w.id, invoice.period.start)[0][0]
+
+    def credit(self, w, invoice):
+        rng = self.rng
+        credit = "SELECT credit_invoice(%s, %s, 'story', %s)"
+        text = lambda lines: "[" + ",".join('{"line":%d,"amount_minor":%d}' % l for l in lines) + "]"
+        number = self.id_of(w, invoice)
+        lines, total, tax = invoice.left()
+        for n, most in lines.items():
+            if rng.random() < 0.2:
+                self.refused("22023", credit, number, text([(n, most + 1)]), 0)
+        wanted = []
+        for n, most in lines.items():
+            amount = rng.choice((0, 1, most // 2, most, most))
+            amount = min(amount, most, total - sum(a for _, a in wanted))
+            if amount > 0:
+                wanted.append((n, amount))
+        if not wanted:
+            self.refused("22023", credit, number, "[]", 0)
+            return
+        self.refused("22023", credit, number, text(wanted), tax + 1)
+        tax = rng.choice((0, tax, tax // 2))
+        self.ask(credit, number, text(wanted), tax)
+        invoice.credits.append((tax, wanted))
+        if invoice.status == "final":
+            self.refused("PP005", "SELECT void_invoice(%s, 'story')", number)
 
     def move(self, w, as_of):
         """A transfer at an instant of the story: what transfer_workspace() does now, then."""
@@ -443,7 +536,7 @@ class Story:
             self.check(as_of, previews)
             self.meanwhile(as_of)
         return sum(len(w.invoices) for w in self.workspaces), sum(len(i.lines) for w in self.workspaces for i in w.invoices), \
-            sum(1 for w in self.workspaces for i in w.invoices for l in i.lines if l[0] == "correction")
+            sum(1 for w in self.workspaces for i in w.invoices for l in i.lines if l[0] == "correction"), sum(len(i.credits) for w in self.workspaces for i in w.invoices)
 
 
 def main():
@@ -452,18 +545,18 @@ def main():
     cursor = connection.cursor()
     until = time.time() + options.seconds
     stories = different = 0
-    totals = [0, 0, 0]
-    seeds = [options.seed] if options.stories == 1 else list(KEPT)
+    totals = [0, 0, 0, 0]
+    seeds = [(options.seed, True)] if options.stories == 1 else [(seed, False) for seed in PLAIN] + [(seed, True) for seed in KEPT]
     following = options.seed
     while seeds or (time.time() < until if not options.stories else stories < options.stories):
-        seed = seeds.pop(0) if seeds else following
-        following += 1 if seed == following else 0
+        seed, papers = seeds.pop(0) if seeds else (following, True)
+        following += 1 if (seed, papers) == (following, True) else 0
         cursor.execute("SET LOCAL search_path = partner_portal, public; SET LOCAL timezone = 'UTC'")
         try:
-            totals = [a + b for a, b in zip(totals, Story(seed, cursor).tell())]
+            totals = [a + b for a, b in zip(totals, Story(seed, cursor, papers).tell())]
         except (Different, psycopg2.Error) as fault:
             different += 1
-            print("# seed %d: %s" % (seed, fault), flush=True)
+            print("# seed %d%s: %s" % (seed, "" if papers else " (plain)", fault), flush=True)
         connection.rollback()
         stories += 1
         if different >= 5:
@@ -471,7 +564,7 @@ def main():
     connection.close()
     if not different:
         harness.drop_database(DATABASE)
-    print("# %d stories from seed %d, %d invoices, %d lines, of them %d corrections" % ((stories, options.seed) + tuple(totals)))
+    print("# %d stories from seed %d, %d invoices, %d lines, of them %d corrections, %d credit notes" % ((stories, options.seed) + tuple(totals)))
     harness.verdict(not different, "invoices, lines, numbers and previews are the model's: %d differences" % different)
     sys.exit(harness.finish())
 
