@@ -53,7 +53,7 @@ REVOKE ALL ON FUNCTION partner_portal.count_owners() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.refuse_truncate() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_refuse_truncate';
-COMMENT ON FUNCTION partner_portal.refuse_truncate() IS 'Trigger of tables whose rows are counted: TRUNCATE is 0A000.';
+COMMENT ON FUNCTION partner_portal.refuse_truncate() IS 'Trigger of tables: TRUNCATE is 0A000, unless partner_portal.allow_drop is on.';
 REVOKE ALL ON FUNCTION partner_portal.refuse_truncate() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.limit_workspace() RETURNS trigger

@@ -465,6 +465,8 @@ COMMENT ON COLUMN partner_portal.usage_period.known_at IS 'Facts recorded by thi
 
 -- key_limit.sql
 
+COMMENT ON FUNCTION partner_portal.refuse_truncate() IS 'Trigger of tables: TRUNCATE is 0A000, unless partner_portal.allow_drop is on.';
+
 -- usage.sql
 
 -- A stretch is history once it has ended; asked for what was known before its end, it is one that was running. Of a period
@@ -2051,6 +2053,190 @@ CREATE OR REPLACE FUNCTION partner_portal.verify_keys(in_workspace bigint) RETUR
 			AND (verify_keys.in_workspace IS NULL OR k.workspace_id = verify_keys.in_workspace);
 	END;
 
+CREATE FUNCTION partner_portal.verify_deliveries(in_workspace bigint) RETURNS TABLE (workspace_id bigint, check_name text, problem text)
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT nullif(n.workspace_id, 0), 'deliveries', format('message %s is pending, and not in the queue', n.notification_id)
+		FROM partner_portal.notification n
+		WHERE n.state = 'pending' AND (verify_deliveries.in_workspace IS NULL OR n.workspace_id = verify_deliveries.in_workspace)
+			AND NOT EXISTS (SELECT FROM partner_portal.delivery_queue q WHERE q.workspace_id = n.workspace_id AND q.notification_id = n.notification_id)
+		UNION ALL
+		SELECT nullif(n.workspace_id, 0), 'deliveries', CASE WHEN n.state <> 'pending' THEN format('message %s is %s, and in the queue still', n.notification_id, n.state)
+			ELSE format('message %s is for destination %s, in the queue for %s', n.notification_id, coalesce(n.endpoint_id, 0), q.destination) END
+		FROM partner_portal.delivery_queue q
+		JOIN partner_portal.notification n ON n.workspace_id = q.workspace_id AND n.notification_id = q.notification_id
+		WHERE (n.state <> 'pending' OR q.destination <> coalesce(n.endpoint_id, 0))
+			AND (verify_deliveries.in_workspace IS NULL OR q.workspace_id = verify_deliveries.in_workspace)
+		UNION ALL
+		SELECT e.workspace_id, 'deliveries', CASE WHEN t.destination IS NULL THEN format('webhook endpoint %s has no state of delivery', e.endpoint_id)
+			ELSE format('webhook endpoint %s is %s, its messages %s', e.endpoint_id, e.state, CASE WHEN t.paused THEN 'wait' ELSE 'are sent' END) END
+		FROM partner_portal.webhook_endpoint e
+		LEFT JOIN partner_portal.delivery_destination t ON t.destination = e.endpoint_id
+		WHERE t.paused IS DISTINCT FROM (e.state <> 'active')
+			AND (verify_deliveries.in_workspace IS NULL OR e.workspace_id = verify_deliveries.in_workspace)
+		UNION ALL
+		SELECT NULL, 'deliveries', 'the mail relay has no state of delivery'
+		WHERE verify_deliveries.in_workspace IS NULL AND NOT EXISTS (SELECT FROM partner_portal.delivery_destination t WHERE t.destination = 0);
+	END;
+COMMENT ON FUNCTION partner_portal.verify_deliveries(bigint) IS
+'verify(), check deliveries: pending messages against the queue, and webhook endpoints against the state that delivery has of them (workspace_id is NULL for the platform''s). Internal.';
+REVOKE ALL ON FUNCTION partner_portal.verify_deliveries(bigint) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.repair_deliveries(in_workspace bigint) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	mended bigint := 0;
+	changed bigint;
+BEGIN
+	INSERT INTO partner_portal.delivery_destination (destination, max_in_flight)
+	SELECT 0, 64 WHERE in_workspace IS NULL
+	ON CONFLICT ON CONSTRAINT delivery_destination_pkey DO NOTHING;
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	mended := mended + changed;
+	INSERT INTO partner_portal.delivery_destination AS t (destination, paused)
+	SELECT e.endpoint_id, e.state <> 'active' FROM partner_portal.webhook_endpoint e
+	WHERE in_workspace IS NULL OR e.workspace_id = in_workspace
+	ORDER BY e.endpoint_id
+	ON CONFLICT ON CONSTRAINT delivery_destination_pkey DO UPDATE SET paused = excluded.paused WHERE t.paused <> excluded.paused;
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	mended := mended + changed;
+	DELETE FROM partner_portal.delivery_queue q USING partner_portal.notification n
+	WHERE n.workspace_id = q.workspace_id AND n.notification_id = q.notification_id AND n.state <> 'pending'
+		AND (in_workspace IS NULL OR q.workspace_id = in_workspace);
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	mended := mended + changed;
+	INSERT INTO partner_portal.delivery_queue AS q (workspace_id, notification_id, destination, next_attempt_at)
+	SELECT n.workspace_id, n.notification_id, coalesce(n.endpoint_id, 0), n.next_attempt_at FROM partner_portal.notification n
+	WHERE n.state = 'pending' AND (in_workspace IS NULL OR n.workspace_id = in_workspace)
+	ON CONFLICT ON CONSTRAINT delivery_queue_pkey DO UPDATE SET destination = excluded.destination WHERE q.destination <> excluded.destination;
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	RETURN mended + changed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.repair_deliveries(bigint) IS
+'Part of repair(): puts into the queue what is pending, takes out what is not, and makes the state of destinations again. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.repair_deliveries(bigint) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.verify(in_workspace bigint DEFAULT NULL) RETURNS TABLE (workspace_id bigint, check_name text, problem text)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM partner_portal.require_operator();
+	RETURN QUERY
+	SELECT v.workspace_id, v.check_name, v.problem
+	FROM (
+		SELECT * FROM partner_portal.verify_counters(verify.in_workspace)
+		UNION ALL
+		SELECT * FROM partner_portal.verify_keys(verify.in_workspace)
+		UNION ALL
+		SELECT * FROM partner_portal.verify_periods(verify.in_workspace)
+		UNION ALL
+		SELECT * FROM partner_portal.verify_invoices(verify.in_workspace)
+		UNION ALL
+		SELECT * FROM partner_portal.verify_digests(verify.in_workspace)
+		UNION ALL
+		SELECT * FROM partner_portal.verify_activity(verify.in_workspace)
+		UNION ALL
+		SELECT * FROM partner_portal.verify_deliveries(verify.in_workspace)
+		UNION ALL
+		SELECT * FROM partner_portal.verify_references(verify.in_workspace)) v
+	ORDER BY v.workspace_id, v.check_name, v.problem;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.verify(bigint) IS
+'What does not agree, in one workspace or all of them; no row is the answer one wants. Checks: counters, owners and limit (workspace_usage against the facts; too many keys active; no owner), stretches (keys against their history), periods (the chain, and the usage of closed ones), invoices (documents against their lines, numbers without a gap), invoice digest (finished documents against what the log has of them), activity (the chain of the log), deliveries (pending messages against the queue, endpoints against their destinations), references (foreign keys). repair() mends what is derived: counters, the copy of the limit, a last stretch that is missing, the usage of closed periods, partner_key, the queue. The rest needs a person who knows what happened. Reads every row, takes no lock. Operator only (42501).';
+
+CREATE OR REPLACE FUNCTION partner_portal.repair(workspace_id bigint DEFAULT NULL) RETURNS bigint
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan SET jit = off AS $$
+DECLARE
+	mended bigint := 0;
+	changed bigint;
+	follower record;
+BEGIN
+	PERFORM partner_portal.require_operator();
+	-- as everybody: the workspace first, then its counters
+	PERFORM FROM partner_portal.workspace w
+	WHERE repair.workspace_id IS NULL OR w.workspace_id = repair.workspace_id
+	ORDER BY w.workspace_id FOR NO KEY UPDATE;
+	IF NOT FOUND AND repair.workspace_id IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('workspace %s not found', repair.workspace_id);
+	END IF;
+
+	-- live rows follow the workspace's partner
+	FOR follower IN
+		SELECT k.conrelid::regclass AS tab FROM pg_constraint k
+		WHERE k.contype = 'f' AND k.confrelid = 'partner_portal.workspace'::regclass AND k.confupdtype = 'c' AND cardinality(k.conkey) = 2
+		ORDER BY k.conrelid::regclass::text
+	LOOP
+		EXECUTE format('UPDATE %s f SET partner_key = w.partner_key FROM partner_portal.workspace w
+			WHERE w.workspace_id = f.workspace_id AND f.partner_key <> w.partner_key AND ($1 IS NULL OR f.workspace_id = $1)', follower.tab)
+			USING repair.workspace_id;
+		GET DIAGNOSTICS changed = ROW_COUNT;
+		mended := mended + changed;
+	END LOOP;
+
+	INSERT INTO partner_portal.workspace_usage (workspace_id, partner_key)
+	SELECT w.workspace_id, w.partner_key FROM partner_portal.workspace w
+	WHERE repair.workspace_id IS NULL OR w.workspace_id = repair.workspace_id
+	ORDER BY w.workspace_id
+	ON CONFLICT ON CONSTRAINT workspace_usage_pkey DO NOTHING;
+	PERFORM FROM partner_portal.workspace_usage u
+	WHERE repair.workspace_id IS NULL OR u.workspace_id = repair.workspace_id
+	ORDER BY u.workspace_id FOR NO KEY UPDATE;
+	-- From here on no key or owner is counted and no period closed beside this, and every statement sees what was before.
+
+	INSERT INTO partner_portal.key_history (workspace_id, key_id, active_from, active_until, kind, account_id, recorded_at, partner_key)
+	SELECT k.workspace_id, k.key_id, k.activated_at, k.disabled_at, k.kind, k.account_id, k.activated_at, k.partner_key
+	FROM partner_portal.missing_stretches(repair.workspace_id) k
+	WHERE NOT EXISTS (SELECT FROM partner_portal.key_history h
+		WHERE h.workspace_id = k.workspace_id AND h.key_id = k.key_id AND h.active_from < k.disabled_at AND h.active_until > k.activated_at);
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	mended := mended + changed;
+
+	UPDATE partner_portal.workspace_usage u SET
+		total_keys = c.total_keys, active_keys = c.active_keys, total_smartphones = c.total_smartphones, active_smartphones = c.active_smartphones,
+		total_contactless_cards = c.total_contactless_cards, active_contactless_cards = c.active_contactless_cards, owners = c.owners,
+		key_limit = c.key_limit, limit_mode = c.limit_mode, blocked = c.blocked,
+		last_disabled_at = greatest(u.last_disabled_at, c.last_disabled_at), closed_until = c.closed_until
+	FROM partner_portal.count_usage(repair.workspace_id) c
+	WHERE u.workspace_id = c.workspace_id
+		AND (u.total_keys, u.active_keys, u.total_smartphones, u.active_smartphones, u.total_contactless_cards, u.active_contactless_cards, u.owners,
+			u.key_limit, u.limit_mode, u.blocked, u.last_disabled_at, u.closed_until)
+		IS DISTINCT FROM (c.total_keys, c.active_keys, c.total_smartphones, c.active_smartphones, c.total_contactless_cards, c.active_contactless_cards, c.owners,
+			c.key_limit, c.limit_mode, c.blocked, greatest(u.last_disabled_at, c.last_disabled_at), c.closed_until);
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	mended := mended + changed;
+	UPDATE partner_portal.workspace_usage u SET alerted_until = a.until, alerted_percent = a.threshold
+	FROM (
+		SELECT DISTINCT ON (l.workspace_id) l.workspace_id, l.threshold,
+			CASE WHEN isfinite(l.period_start) THEN upper(partner_portal.find_period(l.workspace_id, l.period_start)) ELSE 'infinity' END AS until
+		FROM partner_portal.limit_alert l
+		WHERE repair.workspace_id IS NULL OR l.workspace_id = repair.workspace_id
+		ORDER BY l.workspace_id, l.period_start DESC, l.threshold DESC) a
+	WHERE u.workspace_id = a.workspace_id AND (u.alerted_until, u.alerted_percent) < (a.until, a.threshold);
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	mended := mended + changed;
+
+	SELECT count(*) INTO changed FROM partner_portal.repair_activity(repair.workspace_id);
+	mended := mended + changed;
+	mended := mended + partner_portal.repair_deliveries(repair.workspace_id);
+
+	INSERT INTO partner_portal.usage_period AS u (workspace_id, period_start, kind, partner_key,
+		distinct_keys, peak_keys, peak_at, end_keys, start_keys, key_days, key_seconds, users, known_at)
+	SELECT r.workspace_id, r.period_start, r.kind, r.partner_key,
+		r.distinct_keys, r.peak_keys, r.peak_at, r.end_keys, r.start_keys, r.key_days, r.key_seconds, r.users, r.known_at
+	FROM partner_portal.remeasured_periods(repair.workspace_id) r
+	ON CONFLICT ON CONSTRAINT usage_period_pkey DO UPDATE SET
+		distinct_keys = excluded.distinct_keys, peak_keys = excluded.peak_keys, peak_at = excluded.peak_at, end_keys = excluded.end_keys,
+		start_keys = excluded.start_keys, key_days = excluded.key_days, key_seconds = excluded.key_seconds, users = excluded.users,
+		partner_key = excluded.partner_key, known_at = excluded.known_at;
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	RETURN mended + changed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.repair(bigint) IS
+'Makes again what is derived, in one workspace or all of them (NULL): counters, the copy of the limit, the last stretch of a key that the history lacks, the stored usage of closed periods (as the facts were known then), partner_key of live rows, the head of the activity log, the queue of messages that are pending and the state of their destinations. Returns how many rows it changed. Holds the workspaces'' counters to the end of the transaction: on a busy platform call it for one workspace at a time. It disables no key and changes no document: what verify() still finds afterwards is for a person to decide. Operator only (42501); P0002 no such workspace.';
+
 -- health.sql
 
 CREATE OR REPLACE FUNCTION partner_portal.health() RETURNS TABLE (name text, workspace_id bigint, value numeric, detail text)
@@ -2375,3 +2561,19 @@ ALTER FUNCTION partner_portal.partner_statement_csv(bigint, date) SET standard_c
 ALTER FUNCTION partner_portal.portal_users_csv(bigint) SET standard_conforming_strings = on;
 ALTER FUNCTION partner_portal.release(regclass) SET standard_conforming_strings = on;
 ALTER FUNCTION partner_portal.usage_csv(bigint, tstzrange) SET standard_conforming_strings = on;
+
+-- Every table refuses TRUNCATE; those that do so in their own words have done it already.
+DO $$
+DECLARE
+	unguarded regclass;
+BEGIN
+	FOR unguarded IN
+		SELECT c.oid FROM pg_catalog.pg_class c
+		WHERE c.relnamespace = 'partner_portal'::pg_catalog.regnamespace AND c.relkind = 'r'
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND (t.tgtype & 34) = 34)
+		ORDER BY c.relname
+	LOOP
+		EXECUTE pg_catalog.format('CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate()', unguarded);
+	END LOOP;
+END
+$$;

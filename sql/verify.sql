@@ -243,6 +243,71 @@ COMMENT ON FUNCTION partner_portal.verify_digests(bigint) IS
 'verify(), check invoice digest: finished documents against the digest that the log has of them. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.verify_digests(bigint) FROM PUBLIC;
 
+-- What is owed is sent from the queue alone, to destinations that have a row and are not paused.
+CREATE FUNCTION partner_portal.verify_deliveries(in_workspace bigint) RETURNS TABLE (workspace_id bigint, check_name text, problem text)
+	LANGUAGE sql STABLE
+	BEGIN ATOMIC
+		SELECT nullif(n.workspace_id, 0), 'deliveries', format('message %s is pending, and not in the queue', n.notification_id)
+		FROM partner_portal.notification n
+		WHERE n.state = 'pending' AND (verify_deliveries.in_workspace IS NULL OR n.workspace_id = verify_deliveries.in_workspace)
+			AND NOT EXISTS (SELECT FROM partner_portal.delivery_queue q WHERE q.workspace_id = n.workspace_id AND q.notification_id = n.notification_id)
+		UNION ALL
+		SELECT nullif(n.workspace_id, 0), 'deliveries', CASE WHEN n.state <> 'pending' THEN format('message %s is %s, and in the queue still', n.notification_id, n.state)
+			ELSE format('message %s is for destination %s, in the queue for %s', n.notification_id, coalesce(n.endpoint_id, 0), q.destination) END
+		FROM partner_portal.delivery_queue q
+		JOIN partner_portal.notification n ON n.workspace_id = q.workspace_id AND n.notification_id = q.notification_id
+		WHERE (n.state <> 'pending' OR q.destination <> coalesce(n.endpoint_id, 0))
+			AND (verify_deliveries.in_workspace IS NULL OR q.workspace_id = verify_deliveries.in_workspace)
+		UNION ALL
+		SELECT e.workspace_id, 'deliveries', CASE WHEN t.destination IS NULL THEN format('webhook endpoint %s has no state of delivery', e.endpoint_id)
+			ELSE format('webhook endpoint %s is %s, its messages %s', e.endpoint_id, e.state, CASE WHEN t.paused THEN 'wait' ELSE 'are sent' END) END
+		FROM partner_portal.webhook_endpoint e
+		LEFT JOIN partner_portal.delivery_destination t ON t.destination = e.endpoint_id
+		WHERE t.paused IS DISTINCT FROM (e.state <> 'active')
+			AND (verify_deliveries.in_workspace IS NULL OR e.workspace_id = verify_deliveries.in_workspace)
+		UNION ALL
+		SELECT NULL, 'deliveries', 'the mail relay has no state of delivery'
+		WHERE verify_deliveries.in_workspace IS NULL AND NOT EXISTS (SELECT FROM partner_portal.delivery_destination t WHERE t.destination = 0);
+	END;
+COMMENT ON FUNCTION partner_portal.verify_deliveries(bigint) IS
+'verify(), check deliveries: pending messages against the queue, and webhook endpoints against the state that delivery has of them (workspace_id is NULL for the platform''s). Internal.';
+REVOKE ALL ON FUNCTION partner_portal.verify_deliveries(bigint) FROM PUBLIC;
+
+CREATE FUNCTION partner_portal.repair_deliveries(in_workspace bigint) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	mended bigint := 0;
+	changed bigint;
+BEGIN
+	INSERT INTO partner_portal.delivery_destination (destination, max_in_flight)
+	SELECT 0, 64 WHERE in_workspace IS NULL
+	ON CONFLICT ON CONSTRAINT delivery_destination_pkey DO NOTHING;
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	mended := mended + changed;
+	INSERT INTO partner_portal.delivery_destination AS t (destination, paused)
+	SELECT e.endpoint_id, e.state <> 'active' FROM partner_portal.webhook_endpoint e
+	WHERE in_workspace IS NULL OR e.workspace_id = in_workspace
+	ORDER BY e.endpoint_id
+	ON CONFLICT ON CONSTRAINT delivery_destination_pkey DO UPDATE SET paused = excluded.paused WHERE t.paused <> excluded.paused;
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	mended := mended + changed;
+	DELETE FROM partner_portal.delivery_queue q USING partner_portal.notification n
+	WHERE n.workspace_id = q.workspace_id AND n.notification_id = q.notification_id AND n.state <> 'pending'
+		AND (in_workspace IS NULL OR q.workspace_id = in_workspace);
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	mended := mended + changed;
+	INSERT INTO partner_portal.delivery_queue AS q (workspace_id, notification_id, destination, next_attempt_at)
+	SELECT n.workspace_id, n.notification_id, coalesce(n.endpoint_id, 0), n.next_attempt_at FROM partner_portal.notification n
+	WHERE n.state = 'pending' AND (in_workspace IS NULL OR n.workspace_id = in_workspace)
+	ON CONFLICT ON CONSTRAINT delivery_queue_pkey DO UPDATE SET destination = excluded.destination WHERE q.destination <> excluded.destination;
+	GET DIAGNOSTICS changed = ROW_COUNT;
+	RETURN mended + changed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.repair_deliveries(bigint) IS
+'Part of repair(): puts into the queue what is pending, takes out what is not, and makes the state of destinations again. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.repair_deliveries(bigint) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.verify_references(in_workspace bigint) RETURNS TABLE (workspace_id bigint, check_name text, problem text)
 	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -296,12 +361,14 @@ BEGIN
 		UNION ALL
 		SELECT * FROM partner_portal.verify_activity(verify.in_workspace)
 		UNION ALL
+		SELECT * FROM partner_portal.verify_deliveries(verify.in_workspace)
+		UNION ALL
 		SELECT * FROM partner_portal.verify_references(verify.in_workspace)) v
 	ORDER BY v.workspace_id, v.check_name, v.problem;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.verify(bigint) IS
-'What does not agree, in one workspace or all of them; no row is the answer one wants. Checks: counters, owners and limit (workspace_usage against the facts; too many keys active; no owner), stretches (keys against their history), periods (the chain, and the usage of closed ones), invoices (documents against their lines, numbers without a gap), invoice digest (finished documents against what the log has of them), activity (the chain of the log), references (foreign keys). repair() mends what is derived: counters, the copy of the limit, a last stretch that is missing, the usage of closed periods, partner_key. The rest needs a person who knows what happened. Reads every row, takes no lock. Operator only (42501).';
+'What does not agree, in one workspace or all of them; no row is the answer one wants. Checks: counters, owners and limit (workspace_usage against the facts; too many keys active; no owner), stretches (keys against their history), periods (the chain, and the usage of closed ones), invoices (documents against their lines, numbers without a gap), invoice digest (finished documents against what the log has of them), activity (the chain of the log), deliveries (pending messages against the queue, endpoints against their destinations), references (foreign keys). repair() mends what is derived: counters, the copy of the limit, a last stretch that is missing, the usage of closed periods, partner_key, the queue. The rest needs a person who knows what happened. Reads every row, takes no lock. Operator only (42501).';
 REVOKE ALL ON FUNCTION partner_portal.verify(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.repair(workspace_id bigint DEFAULT NULL) RETURNS bigint
@@ -377,6 +444,7 @@ BEGIN
 
 	SELECT count(*) INTO changed FROM partner_portal.repair_activity(repair.workspace_id);
 	mended := mended + changed;
+	mended := mended + partner_portal.repair_deliveries(repair.workspace_id);
 
 	INSERT INTO partner_portal.usage_period AS u (workspace_id, period_start, kind, partner_key,
 		distinct_keys, peak_keys, peak_at, end_keys, start_keys, key_days, key_seconds, users, known_at)
@@ -392,7 +460,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.repair(bigint) IS
-'Makes again what is derived, in one workspace or all of them (NULL): counters, the copy of the limit, the last stretch of a key that the history lacks, the stored usage of closed periods (as the facts were known then), partner_key of live rows, the head of the activity log. Returns how many rows it changed. Holds the workspaces'' counters to the end of the transaction: on a busy platform call it for one workspace at a time. It disables no key and changes no document: what verify() still finds afterwards is for a person to decide. Operator only (42501); P0002 no such workspace.';
+'Makes again what is derived, in one workspace or all of them (NULL): counters, the copy of the limit, the last stretch of a key that the history lacks, the stored usage of closed periods (as the facts were known then), partner_key of live rows, the head of the activity log, the queue of messages that are pending and the state of their destinations. Returns how many rows it changed. Holds the workspaces'' counters to the end of the transaction: on a busy platform call it for one workspace at a time. It disables no key and changes no document: what verify() still finds afterwards is for a person to decide. Operator only (42501); P0002 no such workspace.';
 REVOKE ALL ON FUNCTION partner_portal.repair(bigint) FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

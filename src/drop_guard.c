@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * drop_guard.c
- *		Refuses to drop the extension while it holds data.
+ *		Refuses to drop the extension while it holds data, and to truncate its
+ *		tables.
  *
  * An event trigger of an extension does not fire for the DROP that takes the
  * extension itself away, so the refusal is an object access hook: it sees every
@@ -23,6 +24,7 @@
 #include "catalog/pg_class.h"
 #include "commands/event_trigger.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -33,6 +35,7 @@
 #include "partner_portal.h"
 
 PG_FUNCTION_INFO_V1(partner_portal_drop_guard);
+PG_FUNCTION_INFO_V1(partner_portal_refuse_truncate);
 
 static object_access_hook_type prev_object_access = NULL;
 
@@ -109,6 +112,28 @@ partner_portal_drop_guard(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("drop_guard() must be called as an event trigger")));
 	PG_RETURN_NULL();
+}
+
+/*
+ * refuse_truncate is the BEFORE TRUNCATE trigger of all tables that have no
+ * stricter one: no row trigger sees what TRUNCATE takes away.
+ */
+Datum
+partner_portal_refuse_truncate(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("refuse_truncate() must be fired before TRUNCATE")));
+	if (!pp_allow_drop)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\" cannot be truncated", RelationGetRelationName(trigdata->tg_relation)),
+				 errdetail("What is derived from its rows would stay."),
+				 errhint("Use DELETE. If all of it may go for good, SET partner_portal.allow_drop = on first.")));
+	return PointerGetDatum(NULL);
 }
 
 /*

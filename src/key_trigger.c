@@ -28,7 +28,6 @@
 
 PG_FUNCTION_INFO_V1(partner_portal_count_keys);
 PG_FUNCTION_INFO_V1(partner_portal_count_owners);
-PG_FUNCTION_INFO_V1(partner_portal_refuse_truncate);
 
 enum
 {
@@ -541,24 +540,4 @@ partner_portal_count_owners(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(old_context);
 	MemoryContextDelete(context);
 	return PointerGetDatum(NULL);
-}
-
-/*
- * partner_portal_refuse_truncate is the BEFORE TRUNCATE trigger of the tables
- * that are counted.
- */
-Datum
-partner_portal_refuse_truncate(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("refuse_truncate() must be fired before TRUNCATE")));
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("table \"%s\" cannot be truncated", RelationGetRelationName(trigdata->tg_relation)),
-			 errdetail("Its rows are counted and keep their history."),
-			 errhint("Use DELETE.")));
 }

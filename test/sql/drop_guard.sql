@@ -51,6 +51,28 @@ SELECT count(*) FROM partner_portal.workspace;
 -- a member table alone cannot go
 \set VERBOSITY sqlstate
 DROP TABLE partner_portal.workspace CASCADE;
+-- nor what it holds by TRUNCATE: no table's, unless it may go
+CREATE FUNCTION pg_temp.truncated(relation regclass) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('TRUNCATE %s CASCADE', relation);
+	RETURN 'truncated';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END
+$$;
+SELECT pg_temp.truncated(c.oid), count(*) > 30 AS many, string_agg(c.relname, ' ' ORDER BY c.relname) FILTER (WHERE c.relname ~ '^(activity|invoice)') AS documents
+	FROM pg_class c WHERE relnamespace = 'partner_portal'::regnamespace AND relkind = 'r' GROUP BY 1 ORDER BY 1;
+\set VERBOSITY default
+TRUNCATE partner_portal.usage_period;
+\set VERBOSITY sqlstate
+BEGIN;
+SET LOCAL partner_portal.allow_drop = on;
+TRUNCATE partner_portal.usage_period, partner_portal.webhook_endpoint;
+ROLLBACK;
+BEGIN;
+SET LOCAL session_replication_role = replica;
+TRUNCATE partner_portal.usage_period, partner_portal.webhook_endpoint;
+ROLLBACK;
 -- the switch is a superuser's
 SET ROLE regress_app;
 SET partner_portal.allow_drop = on;

@@ -145,6 +145,8 @@ SELECT signature AS restoring_not_asked FROM functions f JOIN pg_language l ON l
 -- triggers fire always only where they announce access, or who wants events
 SELECT o.relname, t.tgname AS always FROM ours o JOIN pg_trigger t ON t.tgrelid = o.oid
 	WHERE NOT t.tgisinternal AND (t.tgenabled = 'A') <> (t.tgname ~ '^(acl|changed)_') ORDER BY 1, 2;
+-- no table of ours is truncated
+SELECT o.relname AS may_be_truncated FROM ours o WHERE o.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = o.oid AND (t.tgtype & 34) = 34) ORDER BY 1;
 -- foreign keys are checked at once
 SELECT o.relname, k.conname AS deferrable FROM ours o JOIN pg_constraint k ON k.conrelid = o.oid WHERE k.condeferrable ORDER BY 1, 2;
 -- tenant tables are keyed by workspace first; and no type there lacks leakproof comparison

@@ -222,6 +222,29 @@ SET LOCAL session_replication_role = origin;
 SELECT * FROM found();
 ROLLBACK;
 
+-- deliveries: the queue against what is pending, and destinations against endpoints
+BEGIN;
+INSERT INTO webhook_endpoint (workspace_id, partner_key, url, events, key_version) VALUES (2, 1, 'https://acme.example/', '{*}', 1), (3, 0, 'https://other.example/', '{*}', 1);
+INSERT INTO delivery_destination (destination) SELECT endpoint_id FROM webhook_endpoint;
+UPDATE notification SET state = 'cancelled', finished_at = now(), next_attempt_at = NULL WHERE state = 'pending';
+DELETE FROM delivery_queue;
+SELECT count(enqueue_webhook_event(w, 'test', '{}', 'test')) FROM unnest('{2,3}'::bigint[]) w;
+SELECT enqueue_mail(NULL, 'test', 'test', 'ops@platform.example', 'en', ROW('s', 't', NULL)::mail_content) IS NOT NULL AS owed;
+SELECT * FROM found();
+DELETE FROM delivery_queue WHERE workspace_id = 0;
+UPDATE delivery_queue SET destination = 0 WHERE workspace_id = 2;
+UPDATE notification SET state = 'delivered', finished_at = now(), next_attempt_at = NULL WHERE workspace_id = 3 AND state = 'pending';
+UPDATE webhook_endpoint SET state = 'paused' WHERE workspace_id = 2;
+DELETE FROM delivery_destination WHERE destination IN (0, (SELECT endpoint_id FROM webhook_endpoint WHERE workspace_id = 3));
+SELECT workspace, check_name, regexp_replace(problem, 'message [0-9]+', 'message of it') AS problem FROM found();
+SELECT workspace, check_name, regexp_replace(problem, 'message [0-9]+', 'message of it') AS problem FROM found(3);
+SELECT repair(3);
+SELECT repair();
+SELECT * FROM found();
+SELECT workspace_id, destination FROM delivery_queue ORDER BY 1;
+SELECT workspace_id, paused, max_in_flight FROM delivery_destination LEFT JOIN webhook_endpoint ON endpoint_id = destination ORDER BY 1 NULLS FIRST;
+ROLLBACK;
+
 -- references: what a load without triggers does not check; partner_key is made to follow
 BEGIN;
 SET LOCAL session_replication_role = replica;

@@ -76,7 +76,7 @@ SELECT accept_invitation(:'invitation', owner_name => 'Nina', slug => 'new', tim
 UPDATE workspace SET anchor_date = '2026-01-31', billing_from = '2026-01-01' WHERE slug = 'new';
 INSERT INTO security_key (workspace_id, kind, serial) SELECT 9, 'smartphone', 'n' || i FROM generate_series(1, 20) i;
 SELECT import_key_activity(9, key_id, '[2026-02-01, 2026-03-01)', 'moved in') FROM security_key WHERE workspace_id = 9;
-SELECT plan_id AS absurd FROM create_price_plan(8, 'Absurd', 'CHF', 'per_unit', unit_price => 99999999999999999) \gset
+SELECT plan_id AS absurd FROM create_price_plan(8, 'Absurd', 'CHF', 'per_unit', unit_price => 90000000000000000) \gset
 SELECT assign_price_plan(9, :absurd, '2026-01-01');
 SELECT count(*) FROM run_billing('2026-05-15');
 -- who invites counts; a portal user who came
