@@ -199,6 +199,7 @@ ISOLATION = \
 	revoke_grant \
 	grant_write \
 	transfer_activate \
+	event_endpoint \
 	register_rotate \
 	close_activate \
 	import_import \
