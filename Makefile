@@ -200,6 +200,7 @@ ISOLATION = \
 	grant_write \
 	transfer_activate \
 	event_endpoint \
+	owe_owe \
 	register_rotate \
 	close_activate \
 	import_import \

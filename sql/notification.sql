@@ -161,29 +161,7 @@ REVOKE ALL ON FUNCTION partner_portal.mail_message(text, text, text, text, text,
 
 CREATE FUNCTION partner_portal.enqueue_mail(workspace_id bigint, kind text, dedupe_key text, recipient text, locale text,
 	mail partner_portal.mail_content, secret text DEFAULT NULL, expires_at timestamptz DEFAULT NULL, unsubscribe_url text DEFAULT NULL) RETURNS bigint
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-	owed bigint;
-BEGIN
-	WITH made AS (
-		INSERT INTO partner_portal.notification AS n (workspace_id, partner_key, kind, dedupe_key, recipient, locale,
-			subject, text_body, html_body, secret, expires_at, unsubscribe_url)
-		VALUES (coalesce(enqueue_mail.workspace_id, 0),
-			coalesce((SELECT w.partner_key FROM partner_portal.workspace w WHERE w.workspace_id = enqueue_mail.workspace_id), 0),
-			enqueue_mail.kind, enqueue_mail.dedupe_key, enqueue_mail.recipient, coalesce(enqueue_mail.locale, 'en'),
-			(enqueue_mail.mail).subject, (enqueue_mail.mail).text_body, (enqueue_mail.mail).html_body,
-			enqueue_mail.secret, enqueue_mail.expires_at, enqueue_mail.unsubscribe_url)
-		ON CONFLICT ON CONSTRAINT notification_natural_key DO NOTHING
-		RETURNING n.workspace_id, n.notification_id
-	), queued AS (
-		INSERT INTO partner_portal.delivery_queue AS q (workspace_id, notification_id, destination)
-		SELECT m.workspace_id, m.notification_id, 0 FROM made m
-		RETURNING q.notification_id
-	)
-	SELECT q.notification_id INTO owed FROM queued q;
-	RETURN owed;
-END
-$$;
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_enqueue_mail';
 COMMENT ON FUNCTION partner_portal.enqueue_mail(bigint, text, text, text, text, partner_portal.mail_content, text, timestamptz, text) IS
 'For our own functions, in the transaction that causes the mail: one mail to one recipient, at most once per workspace, kind and dedupe_key. A workspace_id of NULL is the platform; secret is a token that the body holds, to be blanked; unsubscribe_url for lists only. Returns the notification''s id, or NULL if it was already owed.';
 REVOKE ALL ON FUNCTION partner_portal.enqueue_mail(bigint, text, text, text, text, partner_portal.mail_content, text, timestamptz, text) FROM PUBLIC;

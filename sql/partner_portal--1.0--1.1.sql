@@ -149,29 +149,7 @@ CREATE INDEX delivery_queue_due ON partner_portal.delivery_queue (destination, n
 
 CREATE OR REPLACE FUNCTION partner_portal.enqueue_mail(workspace_id bigint, kind text, dedupe_key text, recipient text, locale text,
 	mail partner_portal.mail_content, secret text DEFAULT NULL, expires_at timestamptz DEFAULT NULL, unsubscribe_url text DEFAULT NULL) RETURNS bigint
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-	owed bigint;
-BEGIN
-	WITH made AS (
-		INSERT INTO partner_portal.notification AS n (workspace_id, partner_key, kind, dedupe_key, recipient, locale,
-			subject, text_body, html_body, secret, expires_at, unsubscribe_url)
-		VALUES (coalesce(enqueue_mail.workspace_id, 0),
-			coalesce((SELECT w.partner_key FROM partner_portal.workspace w WHERE w.workspace_id = enqueue_mail.workspace_id), 0),
-			enqueue_mail.kind, enqueue_mail.dedupe_key, enqueue_mail.recipient, coalesce(enqueue_mail.locale, 'en'),
-			(enqueue_mail.mail).subject, (enqueue_mail.mail).text_body, (enqueue_mail.mail).html_body,
-			enqueue_mail.secret, enqueue_mail.expires_at, enqueue_mail.unsubscribe_url)
-		ON CONFLICT ON CONSTRAINT notification_natural_key DO NOTHING
-		RETURNING n.workspace_id, n.notification_id
-	), queued AS (
-		INSERT INTO partner_portal.delivery_queue AS q (workspace_id, notification_id, destination)
-		SELECT m.workspace_id, m.notification_id, 0 FROM made m
-		RETURNING q.notification_id
-	)
-	SELECT q.notification_id INTO owed FROM queued q;
-	RETURN owed;
-END
-$$;
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_enqueue_mail';
 
 -- webhook.sql
 
@@ -214,45 +192,13 @@ CREATE TRIGGER changed_update AFTER UPDATE ON partner_portal.webhook_endpoint
 ALTER TABLE partner_portal.webhook_endpoint ENABLE ALWAYS TRIGGER changed_insert_delete, ENABLE ALWAYS TRIGGER changed_update;
 
 CREATE FUNCTION partner_portal.enqueue_event_for(hearers bigint[], workspace_id bigint, event text, data jsonb, dedupe_key text) RETURNS bigint
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-	owed bigint;
-BEGIN
-	WITH made AS (
-		INSERT INTO partner_portal.notification AS n (workspace_id, partner_key, kind, dedupe_key, endpoint_id, text_body)
-		SELECT e.workspace_id, e.partner_key, 'webhook.' || enqueue_event_for.event,
-			enqueue_event_for.dedupe_key || ':' || e.endpoint_id
-				|| CASE WHEN e.workspace_id = enqueue_event_for.workspace_id THEN '' ELSE ':' || enqueue_event_for.workspace_id END,
-			e.endpoint_id,
-			'{"type":' || to_json(enqueue_event_for.event)::text
-				|| ',"timestamp":' || to_json(to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text || ',"data":'
-				|| (jsonb_build_object('workspace_id', enqueue_event_for.workspace_id) || enqueue_event_for.data)::text || '}'
-		FROM partner_portal.webhook_endpoint e
-		WHERE e.workspace_id = ANY (enqueue_event_for.hearers)
-			AND e.state <> 'deleted' AND e.events && ARRAY[enqueue_event_for.event, '*']
-		ON CONFLICT ON CONSTRAINT notification_natural_key DO NOTHING
-		RETURNING n.workspace_id, n.notification_id, n.endpoint_id
-	), queued AS (
-		INSERT INTO partner_portal.delivery_queue AS q (workspace_id, notification_id, destination)
-		SELECT m.workspace_id, m.notification_id, m.endpoint_id FROM made m
-		RETURNING q.notification_id
-	)
-	SELECT count(*) INTO owed FROM queued;
-	RETURN owed;
-END
-$$;
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_enqueue_event_for';
 COMMENT ON FUNCTION partner_portal.enqueue_event_for(bigint[], bigint, text, jsonb, text) IS
 'As enqueue_webhook_event(), to the endpoints of the workspaces that are to hear of it.';
 REVOKE ALL ON FUNCTION partner_portal.enqueue_event_for(bigint[], bigint, text, jsonb, text) FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION partner_portal.enqueue_webhook_event(workspace_id bigint, event text, data jsonb, dedupe_key text) RETURNS bigint
-	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	RETURN partner_portal.enqueue_event_for(ARRAY[enqueue_webhook_event.workspace_id,
-			(SELECT w.partner_id FROM partner_portal.workspace w WHERE w.workspace_id = enqueue_webhook_event.workspace_id)],
-		enqueue_webhook_event.workspace_id, enqueue_webhook_event.event, enqueue_webhook_event.data, enqueue_webhook_event.dedupe_key);
-END
-$$;
+	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_enqueue_webhook_event';
 COMMENT ON FUNCTION partner_portal.enqueue_webhook_event(bigint, text, jsonb, text) IS
 'For our own functions, in the transaction that causes the event: one message per endpoint of the workspace and of its partner that wants it, at most once per workspace and dedupe_key. The body is {"type", "timestamp", "data"}, where data always has workspace_id. Returns how many are owed.';
 

@@ -30,6 +30,22 @@
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* Those of a row that may be there already, which tell of a conflict; and the look for one before, from which 18 can leave a row out. */
+#if PG_VERSION_NUM >= 160000
+#define pp_insert_speculative_tuples(result, slot, estate, conflict, arbiters) \
+	ExecInsertIndexTuples((result), (slot), (estate), false, true, (conflict), (arbiters), false)
+#else
+#define pp_insert_speculative_tuples(result, slot, estate, conflict, arbiters) \
+	ExecInsertIndexTuples((result), (slot), (estate), false, true, (conflict), (arbiters))
+#endif
+#if PG_VERSION_NUM >= 180000
+#define pp_check_index_constraints(result, slot, estate, conflict, arbiters) \
+	ExecCheckIndexConstraints((result), (slot), (estate), (conflict), &(slot)->tts_tid, (arbiters))
+#else
+#define pp_check_index_constraints(result, slot, estate, conflict, arbiters) \
+	ExecCheckIndexConstraints((result), (slot), (estate), (conflict), (arbiters))
+#endif
+
 /* Index entries of a new row; from 16 a version on the same page may need those of summarizing indexes alone. */
 #if PG_VERSION_NUM >= 160000
 #define pp_insert_index_tuples(result, slot, estate, only_summarizing) \

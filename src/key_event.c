@@ -72,16 +72,22 @@ data_of(const PpUsageChange *change, const PpKeyNote *note)
  * number it goes by.
  */
 static void
-owe_event(Events *events, const char *event, const PpUsageChange *change, const PpKeyNote *note)
+owe_event(Events *events, const char *name, const PpUsageChange *change, const PpKeyNote *note)
 {
 	int64		heard_by[2];
 	int			count;
 	char		line[MAXINT8LEN + 1];
+	PpEvent		event = {
+		.workspace_id = change->workspace_id,
+		.name = name,
+		.dedupe_key = line,
+		.certain = true
+	};
 	MemoryContext old_context;
 
 	if (note->count == 0)
 		return;
-	count = pp_hearers(change->workspace_id, event, heard_by);
+	count = pp_hearers(change->workspace_id, name, heard_by);
 	if (count == 0)
 		return;
 	if (events->outbox == NULL)
@@ -91,7 +97,8 @@ owe_event(Events *events, const char *event, const PpUsageChange *change, const 
 	}
 	old_context = MemoryContextSwitchTo(events->context);
 	pg_lltoa(note->line, line);
-	(void) pp_owe_event(events->outbox, heard_by, count, change->workspace_id, event, data_of(change, note), line);
+	event.data = data_of(change, note);
+	(void) pp_owe_event(events->outbox, heard_by, count, &event);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(events->context);
 }

@@ -33,6 +33,7 @@ static const char *const relation_names[PP_OUR_RELATIONS] = {
 	[PP_WEBHOOK_ENDPOINT_ENDPOINT_ID] = "webhook_endpoint_endpoint_id",
 	[PP_NOTIFICATION] = "notification",
 	[PP_NOTIFICATION_PKEY] = "notification_pkey",
+	[PP_NOTIFICATION_NATURAL_KEY] = "notification_natural_key",
 	[PP_DELIVERY_QUEUE] = "delivery_queue",
 	[PP_DELIVERY_QUEUE_DUE] = "delivery_queue_due",
 	[PP_DELIVERY_DESTINATION] = "delivery_destination",

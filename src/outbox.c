@@ -4,24 +4,28 @@
  *		Messages owed: a row of notification and one of delivery_queue for each,
  *		and the worker woken once per transaction that owes any, at commit.
  *
- * Rows are written through the table access method.  The executor would read
- * the ten CHECK constraints of notification anew in each execution, and what it
- * does beside that costs as much again.  What is written here satisfies them
- * by itself; the unique indexes are asked as ever, and the foreign key of the
- * queue holds because the same transaction has written what it points to,
- * which nobody else can see yet.
+ * Rows are written through the table access method; privileges, policies and
+ * triggers of these tables do not apply.  A message that our own code has made
+ * whole needs no more: the executor would read the ten CHECK constraints of
+ * notification anew in each execution, and what it does beside that costs as
+ * much again.  Others are checked, and are owed once per workspace, kind and
+ * dedupe_key.  The foreign key of the queue holds because the same transaction
+ * has written what it points to, which nobody else can see yet.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
+#include "executor/executor.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -33,6 +37,7 @@
 #include "security_key.h"
 
 PG_FUNCTION_INFO_V1(partner_portal_wake_delivery);
+PG_FUNCTION_INFO_V1(partner_portal_enqueue_mail);
 
 /* A table, open for new rows. */
 typedef struct Target
@@ -151,6 +156,16 @@ set(Target *target, int column, Datum value)
 }
 
 /*
+ * set_text gives a column of the next row a text, unless it is NULL.
+ */
+static void
+set_text(Target *target, int column, const char *value)
+{
+	if (value != NULL)
+		set(target, column, CStringGetTextDatum(value));
+}
+
+/*
  * write_row writes the row and its index entries.
  */
 static void
@@ -160,6 +175,58 @@ write_row(Target *target)
 	table_tuple_insert(target->rel, target->slot, GetCurrentCommandId(true), 0, NULL);
 	pp_writer_entries(target->writer, target->slot, false);
 	ExecClearTuple(target->slot);
+}
+
+/*
+ * try_row writes the row unless there is another of the same natural key, as
+ * ON CONFLICT DO NOTHING does; one that is under way is waited for.  In
+ * REPEATABLE READ one that the snapshot does not see counts too: what somebody
+ * else owes need not be owed again.
+ */
+static bool
+try_row(Target *target, ResultRelInfo *result, EState *estate)
+{
+	List	   *arbiters = list_make1_oid(pp_our_relation(PP_NOTIFICATION_NATURAL_KEY));
+
+	for (;;)
+	{
+		ItemPointerData other;
+		uint32		token;
+		bool		conflict = false;
+
+		CHECK_FOR_INTERRUPTS();
+		ItemPointerSetInvalid(&target->slot->tts_tid);
+		if (!pp_check_index_constraints(result, target->slot, estate, &other, arbiters))
+			return false;
+		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
+		table_tuple_insert_speculative(target->rel, target->slot, GetCurrentCommandId(true), 0, NULL, token);
+		(void) pp_insert_speculative_tuples(result, target->slot, estate, &conflict, arbiters);
+		table_tuple_complete_speculative(target->rel, target->slot, token, !conflict);
+		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
+		if (!conflict)
+			return true;
+	}
+}
+
+/*
+ * check_and_try_row is try_row of a row that may break a constraint.
+ */
+static bool
+check_and_try_row(Target *target)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *result = makeNode(ResultRelInfo);
+	bool		written;
+
+	InitResultRelInfo(result, target->rel, 0, NULL, 0);
+	ExecOpenIndices(result, true);
+	ExecStoreVirtualTuple(target->slot);
+	ExecConstraints(result, target->slot, estate);
+	written = try_row(target, result, estate);
+	ExecClearTuple(target->slot);
+	ExecCloseIndices(result);
+	FreeExecutorState(estate);
+	return written;
 }
 
 /*
@@ -198,34 +265,58 @@ pp_outbox_open(void)
 }
 
 /*
+ * set_notification describes a message in the next row of notification.
+ */
+static void
+set_notification(Target *row, int64 id, const PpMessage *message)
+{
+	Datum		now = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+
+	begin_row(row);
+	set(row, NOTIFICATION_WORKSPACE_ID, Int64GetDatum(message->workspace_id));
+	set(row, NOTIFICATION_NOTIFICATION_ID, Int64GetDatum(id));
+	set(row, NOTIFICATION_MESSAGE_ID, new_message_id());
+	set(row, NOTIFICATION_PARTNER_KEY, Int64GetDatum(message->partner_key));
+	set_text(row, NOTIFICATION_KIND, message->kind);
+	set_text(row, NOTIFICATION_DEDUPE_KEY, message->dedupe_key);
+	set(row, NOTIFICATION_OCCURRED_AT, now);
+	if (message->expires_at != NULL)
+		set(row, NOTIFICATION_EXPIRES_AT, TimestampTzGetDatum(*message->expires_at));
+	set_text(row, NOTIFICATION_STATE, "pending");
+	set(row, NOTIFICATION_ATTEMPTS, Int32GetDatum(0));
+	set(row, NOTIFICATION_NEXT_ATTEMPT_AT, now);
+	if (message->endpoint_id != 0)
+		set(row, NOTIFICATION_ENDPOINT_ID, Int64GetDatum(message->endpoint_id));
+	set_text(row, NOTIFICATION_RECIPIENT, message->recipient);
+	set_text(row, NOTIFICATION_LOCALE, message->locale);
+	set_text(row, NOTIFICATION_SUBJECT, message->subject);
+	set_text(row, NOTIFICATION_TEXT_BODY, message->text_body);
+	set_text(row, NOTIFICATION_HTML_BODY, message->html_body);
+	set_text(row, NOTIFICATION_UNSUBSCRIBE_URL, message->unsubscribe_url);
+	set_text(row, NOTIFICATION_SECRET, message->secret);
+}
+
+/*
  * pp_outbox_write owes a message, once the outbox is closed, and returns its
- * id.  One of the same workspace, kind and dedupe_key is refused (23505).
+ * id.  If one of the same workspace, kind and dedupe_key was owed before, it
+ * returns 0; of a certain one that is an error (23505).
  */
 int64
 pp_outbox_write(PpOutbox *outbox, const PpMessage *message)
 {
-	Target	   *notification = &outbox->notification;
 	MemoryContext old_context = MemoryContextSwitchTo(outbox->message);
-	Datum		now = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	int64		id = nextval_internal(pp_our_relation(PP_NOTIFICATION_ID_SEQUENCE), false);
+	bool		written = true;
 
-	begin_row(notification);
-	set(notification, NOTIFICATION_WORKSPACE_ID, Int64GetDatum(message->workspace_id));
-	set(notification, NOTIFICATION_NOTIFICATION_ID, Int64GetDatum(id));
-	set(notification, NOTIFICATION_MESSAGE_ID, new_message_id());
-	set(notification, NOTIFICATION_PARTNER_KEY, Int64GetDatum(message->partner_key));
-	set(notification, NOTIFICATION_KIND, CStringGetTextDatum(message->kind));
-	set(notification, NOTIFICATION_DEDUPE_KEY, CStringGetTextDatum(message->dedupe_key));
-	set(notification, NOTIFICATION_OCCURRED_AT, now);
-	set(notification, NOTIFICATION_STATE, CStringGetTextDatum("pending"));
-	set(notification, NOTIFICATION_ATTEMPTS, Int32GetDatum(0));
-	set(notification, NOTIFICATION_NEXT_ATTEMPT_AT, now);
-	set(notification, NOTIFICATION_ENDPOINT_ID, Int64GetDatum(message->endpoint_id));
-	set(notification, NOTIFICATION_TEXT_BODY, CStringGetTextDatum(message->text_body));
-	write_row(notification);
-
+	set_notification(&outbox->notification, id, message);
+	if (message->certain)
+		write_row(&outbox->notification);
+	else
+		written = check_and_try_row(&outbox->notification);
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(outbox->message);
+	if (!written)
+		return 0;
 	if (outbox->count == outbox->room)
 	{
 		outbox->room *= 2;
@@ -285,4 +376,66 @@ pp_outbox_close(PpOutbox *outbox)
 	pfree(outbox->written);
 	pfree(outbox);
 	CommandCounterIncrement();
+}
+
+/*
+ * argument_text returns a text argument, NULL for NULL.
+ */
+static char *
+argument_text(FunctionCallInfo fcinfo, int number)
+{
+	return PG_ARGISNULL(number) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(number));
+}
+
+/*
+ * content_text returns a column of a mail_content, NULL for NULL.
+ */
+static char *
+content_text(HeapTupleHeader content, AttrNumber column)
+{
+	bool		isnull = true;
+	Datum		value = (Datum) 0;
+
+	if (content != NULL)
+		value = GetAttributeByNum(content, column, &isnull);
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+/*
+ * enqueue_mail(workspace_id, kind, dedupe_key, recipient, locale, mail, secret,
+ * expires_at, unsubscribe_url) owes a mail; NULL if it was owed before.
+ */
+Datum
+partner_portal_enqueue_mail(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader content = PG_ARGISNULL(5) ? NULL : PG_GETARG_HEAPTUPLEHEADER(5);
+	TimestampTz expires_at = PG_ARGISNULL(7) ? 0 : PG_GETARG_TIMESTAMPTZ(7);
+	PpWorkspace workspace = {0};
+	PpOutbox   *outbox;
+	PpMessage	message = {
+		.workspace_id = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0),
+		.kind = argument_text(fcinfo, 1),
+		.dedupe_key = argument_text(fcinfo, 2),
+		.recipient = argument_text(fcinfo, 3),
+		.locale = argument_text(fcinfo, 4),
+		.subject = content_text(content, 1),
+		.text_body = content_text(content, 2),
+		.html_body = content_text(content, 3),
+		.secret = argument_text(fcinfo, 6),
+		.expires_at = PG_ARGISNULL(7) ? NULL : &expires_at,
+		.unsubscribe_url = argument_text(fcinfo, 8)
+	};
+	int64		id;
+
+	PreventCommandIfReadOnly("enqueue_mail()");
+	if (message.locale == NULL)
+		message.locale = "en";
+	(void) pp_workspace(message.workspace_id, &workspace);
+	message.partner_key = workspace.partner_key;
+	outbox = pp_outbox_open();
+	id = pp_outbox_write(outbox, &message);
+	pp_outbox_close(outbox);
+	if (id == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(id);
 }

@@ -191,6 +191,7 @@ typedef enum PpOurRelation
 	PP_WEBHOOK_ENDPOINT_ENDPOINT_ID,
 	PP_NOTIFICATION,
 	PP_NOTIFICATION_PKEY,
+	PP_NOTIFICATION_NATURAL_KEY,
 	PP_DELIVERY_QUEUE,
 	PP_DELIVERY_QUEUE_DUE,
 	PP_DELIVERY_DESTINATION,
@@ -464,8 +465,16 @@ typedef struct PpMessage
 	int64		partner_key;	/* its partner now */
 	const char *kind;
 	const char *dedupe_key;
-	int64		endpoint_id;	/* the webhook endpoint */
-	const char *text_body;
+	bool		certain;		/* keeps every CHECK, and is the first of its key */
+	int64		endpoint_id;	/* the webhook endpoint; 0 is by mail */
+	const char *recipient;		/* of a mail, as the following; NULL is none */
+	const char *locale;
+	const char *subject;
+	const char *text_body;		/* of a webhook, all of it */
+	const char *html_body;
+	const char *unsubscribe_url;
+	const char *secret;			/* what is blanked in the bodies */
+	const TimestampTz *expires_at;	/* NULL is never */
 } PpMessage;
 
 typedef struct PpOutbox PpOutbox;
@@ -476,12 +485,20 @@ extern int64 pp_outbox_write(PpOutbox *outbox, const PpMessage *message);
 extern void pp_outbox_close(PpOutbox *outbox);
 
 /* in webhook_event.c: who wants which events */
+typedef struct PpEvent
+{
+	int64		workspace_id;	/* that it is about */
+	const char *name;
+	const char *data;			/* text of a JSON object with workspace_id */
+	const char *dedupe_key;		/* unique among those of its name and workspace */
+	bool		certain;		/* as in PpMessage */
+} PpEvent;
+
 struct StringInfoData;
 extern void pp_append_number(struct StringInfoData *text, int64 number);
 extern bool pp_anybody_hears(void);
 extern int	pp_hearers(int64 workspace_id, const char *event, int64 hearers[2]);
-extern int	pp_owe_event(PpOutbox *outbox, const int64 *hearers, int count, int64 workspace_id,
-						 const char *event, const char *data, const char *dedupe_key);
+extern int	pp_owe_event(PpOutbox *outbox, int64 *heard_by, int count, const PpEvent *event);
 
 /* in worker.c: the background workers that deliver */
 extern void pp_worker_init(void);

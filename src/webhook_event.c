@@ -20,12 +20,15 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/json.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -34,6 +37,8 @@
 #include "partner_portal.h"
 
 PG_FUNCTION_INFO_V1(partner_portal_endpoints_changed);
+PG_FUNCTION_INFO_V1(partner_portal_enqueue_webhook_event);
+PG_FUNCTION_INFO_V1(partner_portal_enqueue_event_for);
 
 typedef struct Endpoint
 {
@@ -341,20 +346,31 @@ dedupe_key_of(const char *dedupe_key, const Endpoint *endpoint, const Hearer *he
 }
 
 /*
- * pp_owe_event owes an event about a workspace to those endpoints of the
- * hearers that want it, and returns to how many.  data is the text of a JSON
- * object, dedupe_key unique among the events of its name and workspace.  A
- * message carries the partner of the endpoint's workspace as of the latest
- * commit.
+ * compare_ids orders workspaces.
+ */
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return (left > right) - (left < right);
+}
+
+/*
+ * pp_owe_event owes an event to those endpoints of the hearers that want it,
+ * and returns to how many.  It sorts the hearers: who owes the same event to the
+ * same ones waits for the first message, and never for each other.  A message
+ * carries the partner of the endpoint's workspace as of the latest commit.
  */
 int
-pp_owe_event(PpOutbox *outbox, const int64 *heard_by, int count, int64 workspace_id,
-			 const char *event, const char *data, const char *dedupe_key)
+pp_owe_event(PpOutbox *outbox, int64 *heard_by, int count, const PpEvent *event)
 {
-	char	   *kind = psprintf("webhook.%s", event);
-	char	   *body = body_of(event, data);
+	char	   *kind = psprintf("webhook.%s", event->name);
+	char	   *body = body_of(event->name, event->data);
 	int			owed = 0;
 
+	qsort(heard_by, count, sizeof(int64), compare_ids);
 	for (int i = 0; i < count; i++)
 	{
 		Hearer	   *hearer = hearer_of(heard_by[i]);
@@ -370,18 +386,105 @@ pp_owe_event(PpOutbox *outbox, const int64 *heard_by, int count, int64 workspace
 				.workspace_id = hearer->workspace_id,
 				.partner_key = workspace.partner_key,
 				.kind = kind,
+				.certain = event->certain,
 				.endpoint_id = endpoint->endpoint_id,
 				.text_body = body
 			};
 
-			if (!wants(endpoint, event))
+			if (!wants(endpoint, event->name))
 				continue;
-			message.dedupe_key = dedupe_key_of(dedupe_key, endpoint, hearer, workspace_id);
-			(void) pp_outbox_write(outbox, &message);
-			owed++;
+			message.dedupe_key = dedupe_key_of(event->dedupe_key, endpoint, hearer, event->workspace_id);
+			if (pp_outbox_write(outbox, &message) != 0)
+				owed++;
 		}
 	}
 	return owed;
+}
+
+/*
+ * with_workspace returns the text of data with the workspace in it.
+ */
+static char *
+with_workspace(int64 workspace_id, Datum data)
+{
+	Datum		about = DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{\"workspace_id\": " INT64_FORMAT "}", workspace_id)));
+	Jsonb	   *both = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, about, data));
+
+	return JsonbToCString(NULL, &both->root, VARSIZE(both));
+}
+
+/*
+ * enqueue owes the event that the arguments from the given one on describe, as
+ * workspace_id, event, data, dedupe_key, and returns to how many.  Hearers NULL
+ * are the workspace and its partner.
+ */
+static int64
+enqueue(FunctionCallInfo fcinfo, int first, int64 *heard_by, int count)
+{
+	PpEvent		event = {0};
+	int64		own[2];
+	PpOutbox   *outbox;
+	int64		owed;
+
+	if (PG_ARGISNULL(first) || PG_ARGISNULL(first + 2))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("an event must have a workspace and data")));
+	event.workspace_id = PG_GETARG_INT64(first);
+	event.name = text_to_cstring(pp_text_argument(fcinfo, first + 1));
+	event.dedupe_key = text_to_cstring(pp_text_argument(fcinfo, first + 3));
+	if (!pp_anybody_hears())
+		return 0;
+	if (heard_by == NULL)
+	{
+		heard_by = own;
+		count = pp_hearers(event.workspace_id, event.name, own);
+	}
+	if (count == 0)
+		return 0;
+	event.data = with_workspace(event.workspace_id, PG_GETARG_DATUM(first + 2));
+	outbox = pp_outbox_open();
+	owed = pp_owe_event(outbox, heard_by, count, &event);
+	pp_outbox_close(outbox);
+	return owed;
+}
+
+/*
+ * enqueue_webhook_event(workspace_id, event, data, dedupe_key) owes an event to
+ * the endpoints of a workspace and of its partner.
+ */
+Datum
+partner_portal_enqueue_webhook_event(PG_FUNCTION_ARGS)
+{
+	PreventCommandIfReadOnly("enqueue_webhook_event()");
+	PG_RETURN_INT64(enqueue(fcinfo, 0, NULL, 0));
+}
+
+/*
+ * enqueue_event_for(hearers, workspace_id, event, data, dedupe_key) owes an
+ * event to the endpoints of the hearers, of which a NULL is none.
+ */
+Datum
+partner_portal_enqueue_event_for(PG_FUNCTION_ARGS)
+{
+	Datum	   *items;
+	bool	   *nulls;
+	int64	   *heard_by;
+	int			given;
+	int			count = 0;
+
+	PreventCommandIfReadOnly("enqueue_event_for()");
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument %d must not be null", 1)));
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+					  &items, &nulls, &given);
+	heard_by = palloc(Max(given, 1) * sizeof(int64));
+	for (int i = 0; i < given; i++)
+		if (!nulls[i])
+			heard_by[count++] = DatumGetInt64(items[i]);
+	PG_RETURN_INT64(enqueue(fcinfo, 1, heard_by, count));
 }
 
 /*

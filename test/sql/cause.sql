@@ -112,7 +112,7 @@ INSERT INTO partner_portal.notification (workspace_id, partner_key, kind, dedupe
 	SELECT 4, 1, 'webhook.security_key.activated', max(activity_id) + 1 || ':' || (SELECT endpoint_id FROM partner_portal.webhook_endpoint WHERE workspace_id = 4), 1, '{}' FROM partner_portal.activity WHERE workspace_id = 4;
 \set VERBOSITY sqlstate
 INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (4, 'smartphone', 'twice');
-\set VERBOSITY default
+\set VERBOSITY terse
 DELETE FROM partner_portal.notification WHERE text_body = '{}';
 BEGIN;
 UPDATE partner_portal.webhook_endpoint SET events = '{security_key.disabled}';

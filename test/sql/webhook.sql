@@ -19,6 +19,26 @@ INSERT INTO partner_portal.delivery_destination (destination) SELECT endpoint_id
 SELECT partner_portal.enqueue_webhook_event(2, 'key.activated', '{"key_id": 1}', 'k1'), partner_portal.enqueue_webhook_event(2, 'key.disabled', '{"key_id": 1}', 'k1');
 SELECT partner_portal.enqueue_webhook_event(2, 'key.activated', '{"key_id": 1}', 'k1') AS again;
 SELECT workspace_id, endpoint_id, kind, text_body::jsonb - 'timestamp' AS body FROM partner_portal.notification ORDER BY notification_id;
+-- bodies are those of jsonb, byte for byte, whatever is told; what data says of its workspace stands
+BEGIN;
+CREATE TEMP TABLE told (n, event, data) AS VALUES
+	(1, 'plain', '{}'::jsonb), (2, 'plain', '{"b": [1, {"c": null}], "aa": "Grüße \"\\ \u0001 </script>", "n": 12345678901234567890.10}'),
+	(3, 'plain', '{"workspace_id": 7}'), (4, 'plain', '[1, 2]'), (5, 'a.b_c.d9', '{"workspace_ie": true, "x": {"workspace_id": 1}}');
+SELECT t.n, partner_portal.enqueue_webhook_event(3, t.event, t.data, 'told' || t.n), partner_portal.enqueue_webhook_event(3, t.event, '{}', 'told' || t.n) AS again FROM told t ORDER BY t.n;
+SELECT t.n, n.kind, n.dedupe_key, n.state, n.text_body = '{"type":' || to_json(t.event)::text || ',"timestamp":' || to_json(to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))::text
+		|| ',"data":' || (jsonb_build_object('workspace_id', 3) || t.data)::text || '}' AS same
+	FROM told t LEFT JOIN partner_portal.notification n ON n.dedupe_key LIKE 'told' || t.n || ':%' ORDER BY t.n;
+SELECT partner_portal.enqueue_event_for('{2,NULL,3,2,99}', 3, 'test', '{}', 'given') AS owed;
+SELECT workspace_id, partner_key, endpoint_id, dedupe_key FROM partner_portal.notification WHERE kind = 'webhook.test' ORDER BY notification_id;
+SELECT partner_portal.enqueue_webhook_event(99, 'test', '{}', 'absent') AS owed;
+\set VERBOSITY sqlstate
+SAVEPOINT s;
+SELECT partner_portal.enqueue_webhook_event(3, 'Not An Event', '{}', 'x');
+ROLLBACK TO s;
+SELECT partner_portal.enqueue_webhook_event(3, 'test', '{}', repeat('x', 400));
+ROLLBACK TO s;
+\set VERBOSITY terse
+ROLLBACK;
 -- each sees its own; the partner sees its customer's
 CREATE TEMP TABLE person AS SELECT DISTINCT ON (workspace_id) workspace_id, account_id FROM partner_portal.member WHERE role = 'owner' ORDER BY workspace_id, account_id;
 GRANT SELECT ON person TO regress_trusted;
