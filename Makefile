@@ -19,6 +19,7 @@ OBJS = \
 	src/acl_cache.o \
 	src/access_grant.o \
 	src/cursor_guard.o \
+	src/log_guard.o \
 	src/permission.o \
 	src/policy_reader.o \
 	src/policy_plan.o \
@@ -167,6 +168,7 @@ REGRESS = \
 	portal_page \
 	input \
 	shown_text \
+	log_guard \
 	partner \
 	workspace_lifecycle \
 	people \

@@ -28,6 +28,7 @@ _PG_init(void)
 	pp_identity_hooks();
 	pp_settle_hooks();
 	pp_cursor_hooks();
+	pp_log_guard_hooks();
 	pp_policy_plan_hooks();
 	pp_drop_guard_hooks();
 	pp_outbox_init();

@@ -271,6 +271,9 @@ struct FuncExpr;
 extern const struct CustomScanMethods pp_question_methods;
 extern bool pp_is_question(const struct FuncExpr *call);
 
+/* in log_guard.c: plans of our functions are not for the client */
+extern void pp_log_guard_hooks(void);
+
 /* in cursor_guard.c: cursors end with the access they were opened with */
 extern void pp_cursor_hooks(void);
 
