@@ -149,6 +149,7 @@ CREATE FUNCTION partner_portal.release_stale_deliveries(own_token integer) RETUR
 DECLARE
 	token integer;
 	lost record;
+	up_since timestamptz := (SELECT a.backend_start FROM pg_stat_activity a WHERE a.backend_type = 'checkpointer');
 BEGIN
 	-- An engine locks its number while it runs: where the lock can be had, nobody holds the lease any more.
 	FOR token IN
@@ -157,17 +158,23 @@ BEGIN
 	LOOP
 		IF partner_portal.engine_is_gone(token) THEN
 			FOR lost IN
-				SELECT q.workspace_id, q.notification_id, q.claims, n.partner_key FROM partner_portal.delivery_queue q
+				-- A message that kills its engine brings the server down with it. Where that has been up since the claim (a lease is for
+				-- two hours), the engine ended for another reason: an error, a cancelled CALL. Such claims do not count, up to ten.
+				SELECT q.workspace_id, q.notification_id, n.partner_key,
+					q.claims - CASE WHEN q.lease_until - interval '2 hours' >= up_since THEN 1 ELSE 0 END AS claims,
+					(SELECT count(*) FROM partner_portal.delivery_attempt a
+						WHERE a.workspace_id = q.workspace_id AND a.notification_id = q.notification_id AND a.outcome = 'lost') + 1 AS losses
+				FROM partner_portal.delivery_queue q
 				JOIN partner_portal.notification n ON n.workspace_id = q.workspace_id AND n.notification_id = q.notification_id
 				WHERE q.lease_token = token FOR UPDATE OF q SKIP LOCKED
 			LOOP
 				INSERT INTO partner_portal.delivery_attempt (workspace_id, notification_id, partner_key, outcome, error)
-				VALUES (lost.workspace_id, lost.notification_id, lost.partner_key, 'lost', 'the engine died before it could record the result');
-				IF lost.claims >= 3 THEN
+				VALUES (lost.workspace_id, lost.notification_id, lost.partner_key, 'lost', 'the engine ended before it could record the result');
+				IF lost.claims >= 3 OR lost.losses >= 10 THEN
 					PERFORM partner_portal.finish_notification(lost.workspace_id, lost.notification_id, 'dead', 0,
-						'claimed three times and never recorded');
+						CASE WHEN lost.claims >= 3 THEN 'claimed three times and never recorded' ELSE 'claimed ten times and never recorded' END);
 				ELSE
-					UPDATE partner_portal.delivery_queue q SET lease_token = NULL, lease_until = NULL
+					UPDATE partner_portal.delivery_queue q SET claims = lost.claims, lease_token = NULL, lease_until = NULL
 					WHERE q.workspace_id = lost.workspace_id AND q.notification_id = lost.notification_id;
 				END IF;
 			END LOOP;
@@ -178,7 +185,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.release_stale_deliveries(integer) IS
-'Frees what engines had claimed that are no more. A row claimed three times and never recorded becomes a dead letter, since it may be what kills them.';
+'Frees what engines had claimed that are no more. A row claimed three times and never recorded becomes a dead letter if the server went down each time, since it may be what kills it; whatever the engines ended of, the tenth time.';
 REVOKE ALL ON FUNCTION partner_portal.release_stale_deliveries(integer) FROM PUBLIC;
 
 CREATE PROCEDURE partner_portal.deliver_notifications(max_rows integer DEFAULT 100)

@@ -71,7 +71,7 @@ CREATE TABLE partner_portal.delivery_queue (
 CREATE INDEX delivery_queue_due ON partner_portal.delivery_queue (destination, next_attempt_at, notification_id);
 COMMENT ON TABLE partner_portal.delivery_queue IS 'Notifications that are pending, and which engine is sending them.';
 COMMENT ON COLUMN partner_portal.delivery_queue.destination IS 'The webhook endpoint; 0 is the mail relay.';
-COMMENT ON COLUMN partner_portal.delivery_queue.claims IS 'Times claimed since a result was last recorded; a row claimed three times and never recorded is dead.';
+COMMENT ON COLUMN partner_portal.delivery_queue.claims IS 'Times claimed since a result was last recorded, but for those whose engine ended while the server was up; at three it is dead.';
 COMMENT ON COLUMN partner_portal.delivery_queue.lease_token IS 'Engine that is sending it; only that one may record the result.';
 
 CREATE TABLE partner_portal.delivery_destination (

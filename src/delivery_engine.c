@@ -277,6 +277,8 @@ turn(Engine *engine)
 		return false;
 	if (!pp_section_enter(engine->worker, &section))
 		return false;
+	if (engine->stopping)
+		pp_pin_setting("lock_timeout", "1s");	/* who stops an engine waits for it */
 	configure(engine);
 	if (engine->ended != NULL)
 		pp_queue_record(engine->token, engine->ended);
@@ -432,6 +434,34 @@ stop(Engine *engine)
 }
 
 /*
+ * give_back ends a call that is cancelled, or whose session is to end, while it
+ * waits: what has ended is recorded, what is under way is broken off and free
+ * for others.  The interrupt is for the caller to serve.
+ */
+static void
+give_back(Engine *engine)
+{
+	bool		cancel = QueryCancelPending;
+	bool		die = ProcDiePending;
+
+	QueryCancelPending = ProcDiePending = false;
+	engine->stopping = true;
+	collect(engine, pp_network_abort(engine->network));
+	PG_TRY();
+	{
+		if (engine->ended != NULL && engine->token != 0)
+			(void) turn(engine);
+	}
+	PG_FINALLY();
+	{
+		QueryCancelPending |= cancel;
+		ProcDiePending |= die;
+		InterruptPending = true;
+	}
+	PG_END_TRY();
+}
+
+/*
  * loop delivers until there is a reason to end.
  */
 static PpEngineEnd
@@ -441,6 +471,8 @@ loop(Engine *engine)
 	{
 		bool		due;
 
+		if (!engine->worker && (QueryCancelPending || ProcDiePending))
+			give_back(engine);
 		CHECK_FOR_INTERRUPTS();
 		if (engine->worker)
 		{
