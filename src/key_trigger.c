@@ -166,6 +166,7 @@ note_ended(PpChanges *changes, PpUsageChange *change, const KeyRow *old, const K
 		changes->ended[changes->ended_count] = as_ended(change, old, new);
 	}
 	changes->ended_count++;
+	change->ended_count++;
 }
 
 /*
@@ -396,6 +397,27 @@ needs_pass(const PpChanges *changes)
 }
 
 /*
+ * by_workspace returns the stretches that ended in the order of workspaces, and
+ * else as they were noted, which is mostly that of their ends: so history has
+ * little left to sort.
+ */
+static const PpEnded **
+by_workspace(const PpChanges *changes)
+{
+	const PpEnded **ended = palloc(changes->ended_count * sizeof(PpEnded *));
+	int			place = 0;
+
+	for (int i = 0; i < changes->count; i++)
+	{
+		changes->sorted[i]->ended_place = place;
+		place += changes->sorted[i]->ended_count;
+	}
+	for (int i = 0; i < changes->ended_count; i++)
+		ended[changes->ended[i].change->ended_place++] = &changes->ended[i];
+	return ended;
+}
+
+/*
  * finish_keys writes the stretches that ended and moves the stamps that do not
  * stand.
  */
@@ -412,8 +434,12 @@ finish_keys(TriggerData *trigdata, PpChanges *changes)
 	if (pass)
 		key_pass(trigdata, changes, history, &restamps);
 	else
+	{
+		const PpEnded **ended = by_workspace(changes);
+
 		for (int i = 0; i < changes->ended_count; i++)
-			finish_ended(&changes->ended[i], history, &restamps);
+			finish_ended(ended[i], history, &restamps);
+	}
 	pp_history_end(history);
 	CommandCounterIncrement();
 	pp_restamp_all(&restamps, trigdata->tg_relation);

@@ -103,6 +103,9 @@ typedef struct PpUsageChange
 	int			deleted_keys;	/* deleted ones, active or not */
 	PpMemberNote members;		/* likewise */
 
+	int			ended_count;	/* stretches that ended */
+	int			ended_place;	/* of the next of them, in order of workspaces */
+
 	TimestampTz clock;			/* end of the deleted ones */
 	TimestampTz start_floor;	/* activations stamped before it are moved to start_to */
 	TimestampTz start_to;

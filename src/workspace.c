@@ -88,8 +88,8 @@ static MemoryContext locked_context = NULL;
 static HTAB *locked_workspaces = NULL;	/* all of them, if there are several */
 
 /*
- * find_workspace leaves in the slot the version of a workspace that a new
- * statement sees; false is that it sees none.
+ * find_workspace leaves in the slot the version of a workspace that a snapshot
+ * sees; false is that it sees none.
  */
 static bool
 find_workspace(Relation rel, Relation index, int64 workspace_id, Snapshot snapshot, TupleTableSlot *slot)
@@ -106,10 +106,52 @@ find_workspace(Relation rel, Relation index, int64 workspace_id, Snapshot snapsh
 }
 
 /*
+ * lock_version locks the version in the slot FOR KEY SHARE or, in READ
+ * COMMITTED, the last one that follows it, which is then in the slot.  TM_Deleted
+ * and TM_SelfModified are that it has gone, TM_Updated that it got lost.
+ */
+static TM_Result
+lock_version(Relation rel, int64 workspace_id, Snapshot snapshot, TupleTableSlot *slot)
+{
+	ItemPointerData tid = slot->tts_tid;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = table_tuple_lock(rel, &tid, snapshot, slot, GetCurrentCommandId(false), LockTupleKeyShare, LockWaitBlock,
+							  IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+	if ((result == TM_Updated || result == TM_Deleted) && IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update")));
+	if (result != TM_Ok && result != TM_Deleted && result != TM_Updated && result != TM_SelfModified)
+		elog(ERROR, "unexpected result %d of locking workspace " INT64_FORMAT, (int) result, workspace_id);
+	return result;
+}
+
+/*
+ * partner_key_of returns the partner_key of the row in a slot.
+ */
+static int64
+partner_key_of(TupleTableSlot *slot)
+{
+	static int	column = 1;
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+	bool		null;
+
+	if (column > desc->natts || strcmp(NameStr(TupleDescAttr(desc, column - 1)->attname), "partner_key") != 0)
+		column = SPI_fnumber(desc, "partner_key");
+	return DatumGetInt64(slot_getattr(slot, column, &null));
+}
+
+/*
  * lock_workspace locks a workspace FOR KEY SHARE, as the foreign key of a row
  * that is added to it will, and returns its partner_key; 0 if there is none.
  * It does what SELECT ... FOR KEY SHARE by the owner does, for a fraction of
  * the time: a single activation has this beside its own row.
+ *
+ * In READ COMMITTED it needs no snapshot to find the row: the version that was
+ * committed last leads to the one that is locked.  Only that there is none takes
+ * one to say, for while a row moves a look without can miss it.
  */
 static int64
 lock_workspace(int64 workspace_id)
@@ -117,30 +159,23 @@ lock_workspace(int64 workspace_id)
 	Relation	rel = table_open(pp_our_relation(PP_WORKSPACE), RowShareLock);
 	Relation	index = index_open(pp_our_relation(PP_WORKSPACE_PKEY), RowShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	int64		partner_key = 0;
-	Snapshot	snapshot;
+	TM_Result	result = TM_Deleted;
+	int64		partner_key;
 
 	CommandCounterIncrement();
-	snapshot = RegisterSnapshot(GetTransactionSnapshot());
-	if (find_workspace(rel, index, workspace_id, snapshot, slot))
+	if (!IsolationUsesXactSnapshot() && find_workspace(rel, index, workspace_id, SnapshotSelf, slot))
+		result = lock_version(rel, workspace_id, SnapshotSelf, slot);
+	if (result != TM_Ok)
 	{
-		ItemPointerData tid = slot->tts_tid;
-		TM_FailureData failure;
-		TM_Result	result;
-		bool		null;
+		Snapshot	snapshot = RegisterSnapshot(GetTransactionSnapshot());
 
-		result = table_tuple_lock(rel, &tid, snapshot, slot, GetCurrentCommandId(false), LockTupleKeyShare, LockWaitBlock,
-								  IsolationUsesXactSnapshot() ? 0 : TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
-		if ((result == TM_Updated || result == TM_Deleted) && IsolationUsesXactSnapshot())
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not serialize access due to concurrent update")));
-		if (result == TM_Ok)
-			partner_key = DatumGetInt64(slot_getattr(slot, SPI_fnumber(RelationGetDescr(rel), "partner_key"), &null));
-		else if (result != TM_Deleted && result != TM_SelfModified)
-			elog(ERROR, "unexpected result %d of locking workspace " INT64_FORMAT, (int) result, workspace_id);
+		if (find_workspace(rel, index, workspace_id, snapshot, slot))
+			result = lock_version(rel, workspace_id, snapshot, slot);
+		UnregisterSnapshot(snapshot);
+		if (result == TM_Updated)
+			elog(ERROR, "could not follow the versions of workspace " INT64_FORMAT, workspace_id);
 	}
-	UnregisterSnapshot(snapshot);
+	partner_key = result == TM_Ok ? partner_key_of(slot) : 0;
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, NoLock);
 	table_close(rel, NoLock);
