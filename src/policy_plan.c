@@ -10,7 +10,8 @@
  * questions of each of its nodes are taken together into one initplan, which
  * gives all answers when the first is wanted, and asks the same question once.
  * Answers are those of the execution, never of the plan, and nothing else of the
- * plan changes.
+ * plan changes: it depends on the readers as before, so that it is made anew when
+ * one of them is replaced.
  *
  * Questions of a WITH CHECK are kept apart from the others, and by its kind:
  * they are asked after triggers and locks may have waited for somebody who ended
@@ -31,7 +32,6 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "optimizer/planner.h"
-#include "utils/syscache.h"
 
 #include "partner_portal.h"
 
@@ -74,15 +74,12 @@ question_of(PlannedStmt *stmt, SubPlan *subplan)
 	TargetEntry *column;
 	FuncExpr   *call;
 
-	if (subplan->subLinkType != EXPR_SUBLINK || list_length(subplan->setParam) != 1 ||
-		subplan->parParam != NIL || subplan->args != NIL || subplan->testexpr != NULL ||
-		bms_is_member(subplan->plan_id, stmt->rewindPlanIDs))
+	if (subplan->subLinkType != EXPR_SUBLINK || list_length(subplan->setParam) != 1)
 		return NULL;
 	if (plan == NULL || (IsA(plan, CustomScan) && ((CustomScan *) plan)->methods == &pp_question_methods))
 		elog(ERROR, "plan of \"%s\" has another use", subplan->plan_name);
-	if (!IsA(plan, Result) || ((Result *) plan)->resconstantqual != NULL ||
-		plan->lefttree != NULL || plan->righttree != NULL || plan->qual != NIL ||
-		plan->initPlan != NIL || !bms_is_empty(plan->allParam) || list_length(plan->targetlist) != 1)
+	if (!IsA(plan, Result) || ((Result *) plan)->resconstantqual != NULL || plan->lefttree != NULL ||
+		plan->qual != NIL || plan->initPlan != NIL || list_length(plan->targetlist) != 1)
 		return NULL;
 	column = linitial_node(TargetEntry, plan->targetlist);
 	if (column->resjunk || !IsA(column->expr, FuncExpr))
@@ -126,12 +123,10 @@ start_questions(Merge *merge, Plan *owner, SubPlan *subplan)
  * a parameter, to those that are asked together.
  */
 static void
-add_question(Merge *merge, CustomScan *scan, SubPlan *together, Plan *plan, FuncExpr *call, int param)
+add_question(CustomScan *scan, SubPlan *together, Plan *plan, FuncExpr *call, int param)
 {
-	PlannedStmt *stmt = merge->stmt;
 	ListCell   *calls = list_nth_cell(scan->custom_private, 0);
 	ListCell   *answered = list_nth_cell(scan->custom_private, 1);
-	PlanInvalItem *item;
 	int			i = 0;
 
 	scan->scan.plan.total_cost += plan->total_cost;
@@ -149,12 +144,6 @@ add_question(Merge *merge, CustomScan *scan, SubPlan *together, Plan *plan, Func
 	}
 	lfirst(calls) = lappend(lfirst(calls), call);
 	lfirst(answered) = lappend(lfirst(answered), list_make1_int(param));
-
-	/* plan anew when the function is another */
-	item = makeNode(PlanInvalItem);
-	item->cacheId = PROCOID;
-	item->hashValue = GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(call->funcid));
-	stmt->invalItems = lappend(stmt->invalItems, item);
 }
 
 /*
@@ -233,7 +222,7 @@ merge_questions(Merge *merge, Plan *owner)
 		}
 		else
 			lfirst(list_nth_cell(merge->stmt->subplans, subplan->plan_id - 1)) = NULL;
-		add_question(merge, scans[group], together[group], plan, call, param);
+		add_question(scans[group], together[group], plan, call, param);
 	}
 	for (int group = 0; group <= CHECK_KINDS; group++)
 		if (scans[group] != NULL)

@@ -254,8 +254,9 @@ begin_questions(CustomScanState *node, EState *estate, int eflags)
 }
 
 /*
- * answer_questions puts the answers into the parameters of the plan, in memory
- * that lasts as long as the query, and returns a row without columns.
+ * answer_questions puts the answers into the parameters of the plan, and returns
+ * a row without columns.  Initplans are run in memory that lasts as long as the
+ * query.
  */
 static TupleTableSlot *
 answer_questions(CustomScanState *node)
@@ -263,7 +264,6 @@ answer_questions(CustomScanState *node)
 	QuestionsState *state = (QuestionsState *) node;
 	List	   *private = ((CustomScan *) node->ss.ps.plan)->custom_private;
 	ParamExecData *values = node->ss.ps.state->es_param_exec_vals;
-	MemoryContext caller = MemoryContextSwitchTo(node->ss.ps.state->es_query_cxt);
 	ListCell   *call;
 	ListCell   *params;
 	ListCell   *param;
@@ -293,7 +293,6 @@ answer_questions(CustomScanState *node)
 			value->isnull = fcinfo->isnull;
 		}
 	}
-	MemoryContextSwitchTo(caller);
 	return ExecStoreVirtualTuple(ExecClearTuple(node->ss.ss_ScanTupleSlot));
 }
 

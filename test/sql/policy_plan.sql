@@ -60,7 +60,10 @@ SELECT initplans('MERGE INTO parted p USING (VALUES (3)) v (id) ON p.workspace_i
 SELECT initplans('SELECT count(*) FROM partner_portal.key_activity');
 SELECT initplans('SELECT (SELECT count(*) FROM partner_portal.product p WHERE p.workspace_id = w.workspace_id) FROM partner_portal.workspace w');
 SELECT initplans('WITH d AS MATERIALIZED (DELETE FROM parted RETURNING *) SELECT * FROM d JOIN partner_portal.product USING (workspace_id)');
+SELECT initplans('WITH u AS (UPDATE parted SET amount = 1 RETURNING tenant) SELECT count(*) FROM u');
 SELECT initplans('SELECT * FROM parted UNION ALL SELECT * FROM parted ORDER BY 1 LIMIT 1');
+SELECT initplans('SELECT * FROM (SELECT workspace_id, row_number() OVER (ORDER BY tenant DESC) AS n FROM parted) s WHERE n % 2 = 0');
+SELECT initplans('(SELECT workspace_id FROM parted ORDER BY workspace_id LIMIT 2) UNION ALL (SELECT workspace_id FROM partner_portal.workspace ORDER BY workspace_id LIMIT 2) ORDER BY 1 LIMIT 3');
 SELECT initplans('SELECT * FROM partner_portal.folder');
 -- what is a question, and what is left as it was
 SELECT initplans('SELECT (SELECT partner_portal.own_workspace(''read'')), (SELECT partner_portal.own_workspace(''bill'')), (SELECT partner_portal.is_operator()), (SELECT partner_portal.acting_role())');
