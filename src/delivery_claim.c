@@ -257,12 +257,7 @@ lease(Claim *claim)
 	if (table_tuple_update(queue->rel, &tid, leased, GetCurrentCommandId(true), claim->snapshot, InvalidSnapshot,
 						   true, &failure, &mode, &update_indexes) != TM_Ok)
 		elog(ERROR, "a row of the queue was changed under its lock");
-	if (update_indexes)
-	{
-		if (claim->writer == NULL)
-			claim->writer = pp_writer_open(queue->rel);
-		pp_writer_entries(claim->writer, leased, true);
-	}
+	pp_writer_updated(&claim->writer, queue->rel, leased, update_indexes);
 	return true;
 }
 

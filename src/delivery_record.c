@@ -221,12 +221,7 @@ mark(Record *record, int code)
 	if (table_tuple_update(notification->rel, &old->tts_tid, marked, GetCurrentCommandId(true), record->snapshot,
 						   InvalidSnapshot, true, &failure, &mode, &update_indexes) != TM_Ok)
 		return false;
-	if (update_indexes)
-	{
-		if (record->writer == NULL)
-			record->writer = pp_writer_open(notification->rel);
-		pp_writer_entries(record->writer, marked, true);
-	}
+	pp_writer_updated(&record->writer, notification->rel, marked, update_indexes);
 	return true;
 }
 

@@ -106,16 +106,27 @@ pp_writer_entries(PpRowWriter *writer, TupleTableSlot *slot, bool moved)
 }
 
 /*
- * pp_writer_summaries tells the indexes that summarize pages of a version that
- * stayed on its page; the others find it by the version before.
+ * pp_writer_updated makes the index entries that an update by the table access
+ * method asks for, with a writer that it opens at the first need.  A version
+ * that stayed on its page is told to indexes that summarize pages alone; the
+ * others find it by the version before.
  */
 void
-pp_writer_summaries(PpRowWriter *writer, TupleTableSlot *slot)
+pp_writer_updated(PpRowWriter **writer, Relation rel, TupleTableSlot *slot, PpUpdateIndexes update_indexes)
 {
-	/* there is such an index, so it is not plain */
-	Assert(writer->estate != NULL);
-	(void) pp_insert_index_tuples(writer->result, slot, writer->estate, true);
-	ResetPerTupleExprContext(writer->estate);
+	if (!update_indexes)
+		return;
+	if (*writer == NULL)
+		*writer = pp_writer_open(rel);
+	if (!pp_only_summarizing(update_indexes))
+	{
+		pp_writer_entries(*writer, slot, true);
+		return;
+	}
+	/* there is an index that summarizes, so the writer has an executor */
+	Assert((*writer)->estate != NULL);
+	(void) pp_insert_index_tuples((*writer)->result, slot, (*writer)->estate, true);
+	ResetPerTupleExprContext((*writer)->estate);
 }
 
 /*

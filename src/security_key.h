@@ -231,7 +231,7 @@ extern void pp_restamp_all(PpRestamps *list, Relation rel);
 typedef struct PpRowWriter PpRowWriter;
 extern PpRowWriter *pp_writer_open(Relation rel);
 extern void pp_writer_entries(PpRowWriter *writer, TupleTableSlot *slot, bool moved);
-extern void pp_writer_summaries(PpRowWriter *writer, TupleTableSlot *slot);
+extern void pp_writer_updated(PpRowWriter **writer, Relation rel, TupleTableSlot *slot, PpUpdateIndexes update_indexes);
 extern void pp_writer_close(PpRowWriter *writer);
 
 /* in key_history.c: closed stretches */

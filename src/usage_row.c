@@ -202,20 +202,14 @@ void
 pp_row_write(PpUsageRow *row)
 {
 	PpUpdateIndexes update_indexes;
+	PpRowWriter *writer = NULL;
 
 	ExecStoreVirtualTuple(row->new);
 	simple_table_tuple_update(row->rel, &row->old->tts_tid, row->new,
 							  InvalidSnapshot, &update_indexes);
-	if (update_indexes)
-	{
-		PpRowWriter *writer = pp_writer_open(row->rel);
-
-		if (pp_only_summarizing(update_indexes))
-			pp_writer_summaries(writer, row->new);
-		else
-			pp_writer_entries(writer, row->new, true);
+	pp_writer_updated(&writer, row->rel, row->new, update_indexes);
+	if (writer != NULL)
 		pp_writer_close(writer);
-	}
 }
 
 /*
