@@ -235,6 +235,35 @@ BEGIN
 END
 $$;
 
+CREATE OR REPLACE FUNCTION partner_portal.create_webhook_endpoint(workspace_id bigint, url text, events text[],
+	OUT endpoint_id bigint, OUT secret text) RETURNS record
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	made partner_portal.webhook_endpoint;
+BEGIN
+	-- locked, so that those who come at once are counted too
+	PERFORM partner_portal.authorized_live_workspace('manage_settings', create_webhook_endpoint.workspace_id);
+	PERFORM partner_portal.check_webhook(create_webhook_endpoint.url, create_webhook_endpoint.events);
+	IF (SELECT count(*) FROM partner_portal.webhook_endpoint e
+		WHERE e.workspace_id = create_webhook_endpoint.workspace_id AND e.state <> 'deleted') >= 100 THEN
+		RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'a workspace has at most 100 webhook endpoints';
+	END IF;
+	INSERT INTO partner_portal.webhook_endpoint AS e (workspace_id, partner_key, url, events, key_version)
+	SELECT w.workspace_id, w.partner_key, create_webhook_endpoint.url, create_webhook_endpoint.events, partner_portal.webhook_key_version()
+	FROM partner_portal.workspace w WHERE w.workspace_id = create_webhook_endpoint.workspace_id
+	RETURNING * INTO made;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'no such workspace';
+	END IF;
+	INSERT INTO partner_portal.delivery_destination (destination) VALUES (made.endpoint_id);
+	create_webhook_endpoint.endpoint_id := made.endpoint_id;
+	create_webhook_endpoint.secret := partner_portal.webhook_secret(made.nonce, made.key_version, made.secret_version);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.create_webhook_endpoint(bigint, text, text[]) IS
+'Registers an address for events of a workspace (a partner''s: of its customers too) and returns the secret that signs them. Needs manage_settings. 42501, P0002; 22004, 22023 malformed; PP005 the workspace is deleted; 54000 more than 100; 55000 no master key in partner_portal.secrets_file. An http address is served only if it is in partner_portal.allow_cidr.';
+
 -- delivery.sql
 
 CREATE OR REPLACE FUNCTION partner_portal.record_failure(workspace_id bigint, notification_id bigint, token integer, outcome text,
@@ -1015,6 +1044,51 @@ $$;
 
 -- workspace_lifecycle.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.purge_workspace(workspace_id bigint) RETURNS partner_portal.workspace
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	target partner_portal.workspace;
+BEGIN
+	PERFORM partner_portal.require_operator();
+	target := partner_portal.authorized_workspace('purge', workspace_id);
+	IF target.deleted_at IS NULL OR target.purged_at IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005',
+			MESSAGE = format(CASE WHEN target.deleted_at IS NULL THEN 'workspace %s is not deleted' ELSE 'workspace %s is purged already' END, workspace_id),
+			HINT = CASE WHEN target.deleted_at IS NULL THEN 'Delete it first.' ELSE '' END;
+	END IF;
+	IF partner_portal.owes_document(workspace_id) THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s has periods or drafts that are not billed yet', workspace_id),
+			HINT = 'Bill them with run_billing() or finalize_invoice() first: documents are made out to the name that would be erased.';
+	END IF;
+	PERFORM partner_portal.lock_keys(workspace_id);
+	UPDATE partner_portal.security_key k SET label = NULL, serial = 'purged-' || k.key_id
+	WHERE k.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.staff s WHERE purge_workspace.workspace_id IN (s.workspace_id, s.partner_key);
+	DELETE FROM partner_portal.member m WHERE m.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.portal p WHERE p.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.report r WHERE r.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.folder f WHERE f.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.invitation i WHERE i.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.notification n WHERE n.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.delivery_destination t USING partner_portal.webhook_endpoint e
+	WHERE e.workspace_id = purge_workspace.workspace_id AND t.destination = e.endpoint_id;
+	DELETE FROM partner_portal.webhook_endpoint e WHERE e.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.mail_opt_out o WHERE o.workspace_id = purge_workspace.workspace_id;
+	PERFORM partner_portal.erase_activity(NULL, workspace_id);
+	DELETE FROM partner_portal.product p WHERE p.workspace_id = purge_workspace.workspace_id;
+	UPDATE partner_portal.access_grant g SET message = NULL, end_reason = NULL WHERE purge_workspace.workspace_id IN (g.workspace_id, g.partner_id);
+	UPDATE partner_portal.workspace w
+	SET company_name = 'Purged workspace ' || w.workspace_id, slug = 'purged-' || w.workspace_id || '-' || left(md5(partner_portal.new_secret()), 8),
+		address = NULL, tax_id = NULL, suspended_reason = NULL, sso_enabled = false, notify_new_keys = false, notify_billing = false,
+		purged_at = clock_timestamp()
+	WHERE w.workspace_id = purge_workspace.workspace_id
+	RETURNING w.* INTO target;
+	RETURN target;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.purge_workspace(bigint) IS
+'Erases for good what a deleted workspace says about people: its name, slug (which becomes free), address and tax id, the labels, serials and holders of its keys, its memberships, portals, folders and reports, its webhook endpoints, and its messages, sent or not. What was billed stays: keys by number, their history, periods and documents, which keep the name they were made out to. Operator only (42501); P0002; PP005 it is not deleted, or purged already, or a document is still to be made out to it.';
+
 -- partner.sql
 
 COMMENT ON FUNCTION partner_portal.create_own_workspace(bigint, text, text, text, date) IS
@@ -1034,6 +1108,31 @@ CREATE OR REPLACE VIEW partner_portal.members WITH (security_barrier) AS
 			OR m.workspace_id = ANY ((SELECT partner_portal.granted_workspaces('read'))::bigint[]));
 COMMENT ON VIEW partner_portal.members IS
 'People of the workspaces that one may read, and one''s own memberships, with their addresses; pending ones have accepted_at NULL, and say nothing of the account but its address.';
+
+CREATE OR REPLACE FUNCTION partner_portal.erase_account(account_id bigint) RETURNS partner_portal.account
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	erased partner_portal.account := partner_portal.operators_account(account_id);
+BEGIN
+	DELETE FROM partner_portal.member m WHERE m.account_id = erase_account.account_id;
+	DELETE FROM partner_portal.portal_account p WHERE p.account_id = erase_account.account_id;
+	DELETE FROM partner_portal.account_identity i WHERE i.account_id = erase_account.account_id;
+	DELETE FROM partner_portal.role_account r WHERE r.account_id = erase_account.account_id;
+	PERFORM partner_portal.forget_invitations(erased.email);
+	-- what was written to the person is about the person, and what is not sent yet would still go out
+	DELETE FROM partner_portal.notification n WHERE lower(n.recipient COLLATE "C") = lower(erased.email COLLATE "C");
+	DELETE FROM partner_portal.mail_opt_out o WHERE o.account_id = erase_account.account_id;
+	PERFORM partner_portal.erase_activity(account_id, NULL);
+	UPDATE partner_portal.account a
+	SET email = 'erased-' || a.account_id || '@erased.invalid', name = NULL, locale = 'en', is_operator = false,
+		disabled_at = coalesce(a.disabled_at, now()), erased_at = now(), tokens_not_before = 'infinity'
+	WHERE a.account_id = erase_account.account_id
+	RETURNING a.* INTO erased;
+	RETURN erased;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.erase_account(bigint) IS
+'Erases for good what is known about one person: address, name, memberships, staff, portals, linked identities, messages to its present address, sent or not; its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
 
 -- staff.sql
 

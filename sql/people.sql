@@ -322,6 +322,9 @@ BEGIN
 	DELETE FROM partner_portal.account_identity i WHERE i.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.role_account r WHERE r.account_id = erase_account.account_id;
 	PERFORM partner_portal.forget_invitations(erased.email);
+	-- what was written to the person is about the person, and what is not sent yet would still go out
+	DELETE FROM partner_portal.notification n WHERE lower(n.recipient COLLATE "C") = lower(erased.email COLLATE "C");
+	DELETE FROM partner_portal.mail_opt_out o WHERE o.account_id = erase_account.account_id;
 	PERFORM partner_portal.erase_activity(account_id, NULL);
 	UPDATE partner_portal.account a
 	SET email = 'erased-' || a.account_id || '@erased.invalid', name = NULL, locale = 'en', is_operator = false,
@@ -332,7 +335,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.erase_account(bigint) IS
-'Erases for good what is known about one person: address, name, memberships, staff, portals, linked identities; its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
+'Erases for good what is known about one person: address, name, memberships, staff, portals, linked identities, messages to its present address, sent or not; its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
 REVOKE ALL ON FUNCTION partner_portal.erase_account(bigint) FROM PUBLIC;
 
 -- Runs as its owner, since accounts show themselves to nobody else; every arm is filtered by the identity's own readers.

@@ -98,7 +98,8 @@ CREATE FUNCTION partner_portal.create_webhook_endpoint(workspace_id bigint, url 
 DECLARE
 	made partner_portal.webhook_endpoint;
 BEGIN
-	PERFORM partner_portal.authorize('manage_settings', create_webhook_endpoint.workspace_id);
+	-- locked, so that those who come at once are counted too
+	PERFORM partner_portal.authorized_live_workspace('manage_settings', create_webhook_endpoint.workspace_id);
 	PERFORM partner_portal.check_webhook(create_webhook_endpoint.url, create_webhook_endpoint.events);
 	IF (SELECT count(*) FROM partner_portal.webhook_endpoint e
 		WHERE e.workspace_id = create_webhook_endpoint.workspace_id AND e.state <> 'deleted') >= 100 THEN
@@ -117,7 +118,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.create_webhook_endpoint(bigint, text, text[]) IS
-'Registers an address for events of a workspace (a partner''s: of its customers too) and returns the secret that signs them. Needs manage_settings. 42501, P0002; 22023 malformed; 54000 more than 100; 55000 no master key in partner_portal.secrets_file. An http address is served only if it is in partner_portal.allow_cidr.';
+'Registers an address for events of a workspace (a partner''s: of its customers too) and returns the secret that signs them. Needs manage_settings. 42501, P0002; 22004, 22023 malformed; PP005 the workspace is deleted; 54000 more than 100; 55000 no master key in partner_portal.secrets_file. An http address is served only if it is in partner_portal.allow_cidr.';
 REVOKE ALL ON FUNCTION partner_portal.create_webhook_endpoint(bigint, text, text[]) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.authorize_thing(workspace_id bigint, not_found text) RETURNS void

@@ -237,6 +237,11 @@ BEGIN
 	DELETE FROM partner_portal.report r WHERE r.workspace_id = purge_workspace.workspace_id;
 	DELETE FROM partner_portal.folder f WHERE f.workspace_id = purge_workspace.workspace_id;
 	DELETE FROM partner_portal.invitation i WHERE i.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.notification n WHERE n.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.delivery_destination t USING partner_portal.webhook_endpoint e
+	WHERE e.workspace_id = purge_workspace.workspace_id AND t.destination = e.endpoint_id;
+	DELETE FROM partner_portal.webhook_endpoint e WHERE e.workspace_id = purge_workspace.workspace_id;
+	DELETE FROM partner_portal.mail_opt_out o WHERE o.workspace_id = purge_workspace.workspace_id;
 	PERFORM partner_portal.erase_activity(NULL, workspace_id);
 	DELETE FROM partner_portal.product p WHERE p.workspace_id = purge_workspace.workspace_id;
 	UPDATE partner_portal.access_grant g SET message = NULL, end_reason = NULL WHERE purge_workspace.workspace_id IN (g.workspace_id, g.partner_id);
@@ -250,7 +255,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.purge_workspace(bigint) IS
-'Erases for good what a deleted workspace says about people: its name, slug (which becomes free), address and tax id, the labels, serials and holders of its keys, its memberships, portals, folders and reports. What was billed stays: keys by number, their history, periods and documents, which keep the name they were made out to. Operator only (42501); P0002; PP005 it is not deleted, or purged already, or a document is still to be made out to it.';
+'Erases for good what a deleted workspace says about people: its name, slug (which becomes free), address and tax id, the labels, serials and holders of its keys, its memberships, portals, folders and reports, its webhook endpoints, and its messages, sent or not. What was billed stays: keys by number, their history, periods and documents, which keep the name they were made out to. Operator only (42501); P0002; PP005 it is not deleted, or purged already, or a document is still to be made out to it.';
 REVOKE ALL ON FUNCTION partner_portal.purge_workspace(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.move_workspace(workspace_id bigint, new_partner_id bigint) RETURNS partner_portal.workspace

@@ -91,3 +91,21 @@ SELECT * FROM partner_portal.delivery_queue;
 SELECT count(*) FROM partner_portal.delivery_status;
 SELECT partner_portal.enqueue_mail(1, 'x', 'y', 'z@example.com', 'en', NULL);
 RESET ROLE;
+-- who is erased is not written to any more, and what was written is gone; so is what a purged workspace was told, and whom
+\set VERBOSITY terse
+SET search_path = partner_portal, public;
+INSERT INTO webhook_endpoint (workspace_id, partner_key, url, events, key_version) VALUES (1, 0, 'https://kunde.example/?token=secret', '{*}', 1);
+INSERT INTO delivery_destination (destination) SELECT endpoint_id FROM webhook_endpoint;
+SELECT enqueue_webhook_event(1, 'test', '{}', 'test');
+SELECT enqueue_mail(1, 'test', r, r || '@kunde.example', 'en', ROW('Hello ' || r, 't', NULL)::mail_content) IS NOT NULL AS owed FROM unnest('{ann,Bob}'::text[]) r;
+SELECT lower(recipient) AS recipient, count(*) FROM notification GROUP BY 1 ORDER BY 1;
+SELECT name FROM erase_account(:bob);
+SELECT lower(recipient) AS recipient, count(*) FROM notification GROUP BY 1 ORDER BY 1;
+SELECT account_id = :ann AS ann FROM mail_opt_out;
+SELECT deleted_at IS NOT NULL AS deleted FROM delete_workspace(1);
+SELECT create_webhook_endpoint(1, 'https://kunde.example/', '{*}');
+SELECT count(*) >= 0 AS billed FROM run_billing();
+SELECT purged_at IS NOT NULL AS purged FROM purge_workspace(1);
+SELECT (SELECT count(*) FROM notification) AS messages, (SELECT count(*) FROM delivery_queue) AS queued, (SELECT count(*) FROM webhook_endpoint) AS endpoints,
+	(SELECT array_agg(destination) FROM delivery_destination) AS destinations, (SELECT count(*) FROM mail_opt_out) AS lists;
+SELECT * FROM verify();
