@@ -437,6 +437,8 @@ take_fingerprint(PpAccess *access)
 static bool
 rebuild(AccessSlot *slot, int64 account_id)
 {
+	static uint64 serial = 0;
+
 	for (int attempt = 0; attempt < MAX_REBUILDS; attempt++)
 	{
 		MemoryContext context;
@@ -452,6 +454,7 @@ rebuild(AccessSlot *slot, int64 account_id)
 		seen = generation;
 		access.account_id = account_id;
 		access.stale_at = DT_NOEND;
+		access.serial = ++serial;
 
 		context = AllocSetContextCreate(CurrentMemoryContext,
 										"partner_portal account", ALLOCSET_SMALL_SIZES);

@@ -162,6 +162,7 @@ typedef struct PpAccess
 	PpGrant    *grants;			/* by partner_id, workspace_id */
 	TimestampTz stale_at;		/* read again from then on: something expires */
 	uint64		fingerprint;	/* another one when anything of the above is */
+	uint64		serial;			/* another one each time it is read */
 } PpAccess;
 
 extern bool pp_acl_schema(Oid *schema);

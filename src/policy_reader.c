@@ -15,8 +15,24 @@
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 #include "partner_portal.h"
+
+#define SHORT_LIST	8			/* not worth keeping */
+#define KEPT_LISTS	8
+
+/* A list of workspaces as it was put together before. */
+typedef struct KeptList
+{
+	uint64		serial;			/* of the access that it follows from; 0 is no list */
+	int64		partner_id;
+	PpStanding	who;
+	PpStanding	granted;
+	ArrayType  *list;
+} KeptList;
+
+static KeptList kept_lists[KEPT_LISTS];
 
 PG_FUNCTION_INFO_V1(partner_portal_is_operator);
 PG_FUNCTION_INFO_V1(partner_portal_current_account_id);
@@ -135,15 +151,52 @@ partner_portal_own_workspace(PG_FUNCTION_ARGS)
 }
 
 /*
+ * find_list returns a list that was kept, or NULL.
+ */
+static const ArrayType *
+find_list(uint64 serial, int64 partner_id, PpStanding who, PpStanding granted)
+{
+	for (int i = 0; i < KEPT_LISTS; i++)
+		if (kept_lists[i].serial == serial && kept_lists[i].partner_id == partner_id &&
+			kept_lists[i].who == who && kept_lists[i].granted == granted)
+			return kept_lists[i].list;
+	return NULL;
+}
+
+/*
+ * keep_list keeps a list in place of the oldest.
+ */
+static void
+keep_list(uint64 serial, int64 partner_id, PpStanding who, PpStanding granted, const ArrayType *list)
+{
+	static int	next = 0;
+	KeptList   *kept = &kept_lists[next];
+	ArrayType  *copy = MemoryContextAlloc(CacheMemoryContext, VARSIZE(list));
+
+	next = (next + 1) % KEPT_LISTS;
+	memcpy(copy, list, VARSIZE(list));
+	if (kept->list != NULL)
+		pfree(kept->list);
+	kept->serial = serial;
+	kept->partner_id = partner_id;
+	kept->who = who;
+	kept->granted = granted;
+	kept->list = copy;
+}
+
+/*
  * list_workspaces returns the workspaces on which one has some of the standings
  * by being their staff or by what they granted, as an array that is the
- * caller's; those of whom one is the partner are found by partner_key.
+ * caller's; those of whom one is the partner are found by partner_key.  Policies
+ * ask for it with every query, so a long list is put together once and copied.
  */
 static ArrayType *
 list_workspaces(PpStanding who, PpStanding granted)
 {
 	const PpAccess *access;
 	const PpMembership *acting = pp_current_acting(&access);
+	const ArrayType *kept;
+	ArrayType  *list;
 	Datum	   *ids;
 	int64		partner_id;
 	int			n = 0;
@@ -151,6 +204,13 @@ list_workspaces(PpStanding who, PpStanding granted)
 	if (acting == NULL)
 		return construct_empty_array(INT8OID);
 	partner_id = acting->workspace.workspace_id;
+	if (access->n_staff + access->n_grants > SHORT_LIST &&
+		(kept = find_list(access->serial, partner_id, who, granted)) != NULL)
+	{
+		list = palloc(VARSIZE(kept));
+		memcpy(list, kept, VARSIZE(kept));
+		return list;
+	}
 	ids = palloc(Max(access->n_staff + access->n_grants, 1) * sizeof(Datum));
 	for (int i = pp_first_staff(access, partner_id, 0);
 		 i < access->n_staff && access->staff[i].partner_key == partner_id; i++)
@@ -161,7 +221,10 @@ list_workspaces(PpStanding who, PpStanding granted)
 			 i < access->n_grants && access->grants[i].partner_id == partner_id; i++)
 			if ((pp_grant_standing(&access->grants[i]) & granted) != 0)
 				ids[n++] = Int64GetDatum(access->grants[i].workspace_id);
-	return construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	list = construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	if (n > SHORT_LIST)
+		keep_list(access->serial, partner_id, who, granted, list);
+	return list;
 }
 
 /*

@@ -266,6 +266,26 @@ SELECT initplans('SELECT (SELECT partner_portal.own_workspace(''read''))');
 ROLLBACK;
 RESET plan_cache_mode;
 
+-- long lists are kept, each for whom and what it is, and follow every change
+SELECT count((partner_portal.register_workspace((SELECT registration_code FROM partner_portal.partner WHERE partner_id = n % 2 + 1), 'c' || n, 'c' || n || '@example.com')).workspace_id) FROM generate_series(11, 40) AS n;
+SELECT (partner_portal.add_member(w, 's11@example.com', 'member')).workspace_id FROM generate_series(1, 2) w;
+UPDATE partner_portal.member SET accepted_at = now() WHERE accepted_at IS NULL;
+SELECT account_id AS eleven FROM partner_portal.account WHERE email = 's11@example.com' \gset
+SELECT partner_portal.assign_staff(workspace_id, :eleven, CASE WHEN workspace_id % 3 = 0 THEN 'account_owner' ELSE 'system_administrator' END) FROM partner_portal.workspace WHERE workspace_id > 5 \g /dev/null
+CREATE FUNCTION lists(account_id bigint, acting bigint) RETURNS text LANGUAGE sql AS $$
+	SELECT run_as(lists.account_id, 'regress_app', $q$SELECT concat_ws(' ', partner_portal.granted_workspaces('read'), partner_portal.granted_workspaces('manage_keys'), partner_portal.complete_workspaces('read'), (SELECT partner_portal.granted_workspaces('read')) = partner_portal.granted_workspaces('read'),
+		(SELECT count(*) FROM partner_portal.workspace))$q$, acting)
+$$;
+SELECT lists(:eleven, w) FROM unnest(ARRAY[1, 2, 1, 2]) w;
+SELECT (partner_portal.unassign_staff(7, :eleven)).workspace_id;
+SELECT lists(:eleven, w) FROM unnest(ARRAY[2, 1]) w;
+BEGIN;
+SELECT (partner_portal.unassign_staff(workspace_id, :eleven)).workspace_id FROM partner_portal.workspace WHERE workspace_id BETWEEN 8 AND 11;
+SELECT lists(:eleven, w) FROM unnest(ARRAY[1, 2]) w;
+ROLLBACK;
+SELECT lists(:eleven, w) FROM unnest(ARRAY[1, 2]) w;
+SELECT lists(7, NULL);
+
 -- EXPLAIN in every form, by itself and by auto_explain
 LOAD 'auto_explain';
 SET auto_explain.log_min_duration = 0;
