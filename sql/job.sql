@@ -48,13 +48,16 @@ REVOKE ALL ON FUNCTION partner_portal.tick_refresh_usage(timestamptz) FROM PUBLI
 CREATE FUNCTION partner_portal.tick_cancel_expired(at timestamptz) RETURNS bigint
 	LANGUAGE sql
 BEGIN ATOMIC
-	SELECT count(partner_portal.finish_notification(d.workspace_id, d.notification_id, 'cancelled', 0, 'expired')::text) FROM (
-		SELECT q.workspace_id, q.notification_id FROM partner_portal.delivery_queue q
+	SELECT count(coalesce(partner_portal.finish_notification(d.workspace_id, d.notification_id, 'cancelled', 0,
+		CASE WHEN d.expired THEN 'expired' ELSE 'the endpoint is deleted' END)::text, '')) FROM (
+		SELECT q.workspace_id, q.notification_id, coalesce(n.expires_at <= tick_cancel_expired.at, false) AS expired FROM partner_portal.delivery_queue q
 		JOIN partner_portal.notification n ON n.workspace_id = q.workspace_id AND n.notification_id = q.notification_id
-		WHERE q.lease_token IS NULL AND n.expires_at <= tick_cancel_expired.at
+		WHERE q.lease_token IS NULL AND (n.expires_at <= tick_cancel_expired.at
+			OR q.destination IN (SELECT e.endpoint_id FROM partner_portal.webhook_endpoint e WHERE e.state = 'deleted'))
 		LIMIT 1000 FOR UPDATE OF q SKIP LOCKED) d;
 END;
-COMMENT ON FUNCTION partner_portal.tick_cancel_expired(timestamptz) IS 'Step of tick(): cancels up to 1000 messages that nobody needs any more.';
+COMMENT ON FUNCTION partner_portal.tick_cancel_expired(timestamptz) IS
+'Step of tick(): cancels up to 1000 messages that nobody needs any more: those that expired, and those that were owed to an endpoint by transactions under way while it was deleted.';
 REVOKE ALL ON FUNCTION partner_portal.tick_cancel_expired(timestamptz) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.tick_forget_deliveries(at timestamptz) RETURNS bigint

@@ -325,6 +325,20 @@ body_of(const char *event, const char *data)
 }
 
 /*
+ * kind_of returns the kind of an event's messages.
+ */
+static char *
+kind_of(const char *event)
+{
+	StringInfoData kind;
+
+	initStringInfo(&kind);
+	appendStringInfoString(&kind, "webhook.");
+	appendStringInfoString(&kind, event);
+	return kind.data;
+}
+
+/*
  * dedupe_key_of returns the key of an event's message to an endpoint; those of
  * two customers are kept apart at their partner's.
  */
@@ -366,7 +380,7 @@ compare_ids(const void *a, const void *b)
 int
 pp_owe_event(PpOutbox *outbox, int64 *heard_by, int count, const PpEvent *event)
 {
-	char	   *kind = psprintf("webhook.%s", event->name);
+	char	   *kind = kind_of(event->name);
 	char	   *body = body_of(event->name, event->data);
 	int			owed = 0;
 
