@@ -36,6 +36,7 @@ sub browse
 	my @command = ($browser, qw(--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update --disable-sync),
 		'--user-data-dir=' . $node->basedir . '/browser', '--window-size=820,1000', @_, "file://$page");
 	local $ENV{HOME} = $node->basedir;
+	delete local $ENV{LD_PRELOAD};	# a sanitizer is the server's
 	my ($out, $err) = ('', '');
 	IPC::Run::run(\@command, '>', \$out, '2>', \$err, IPC::Run::timeout(60)) or diag $err;
 	return $out;

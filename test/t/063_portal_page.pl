@@ -43,6 +43,7 @@ sub chromium
 	my ($file, @arguments) = @_;
 	my ($out, $err) = ('', '');
 	local $ENV{HOME} = $dir;
+	delete local $ENV{LD_PRELOAD};	# a sanitizer is the server's
 	my @command = ($chromium, '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
 		'--disable-component-update', '--disable-sync', '--disable-dev-shm-usage', "--user-data-dir=$dir/chromium", @arguments, "file://$file");
 	my $done = IPC::Run::run(\@command, '>', \$out, '2>', \$err, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
