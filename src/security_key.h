@@ -12,6 +12,7 @@
 #ifndef PP_SECURITY_KEY_H
 #define PP_SECURITY_KEY_H
 
+#include "access/tableam.h"
 #include "executor/tuptable.h"
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"

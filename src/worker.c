@@ -187,6 +187,7 @@ static void
 send_away(Oid database, int milliseconds)
 {
 	Latch	   *latches[PP_CHANNELS] = {NULL};
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds);
 	Slot	   *slot;
 
 	SpinLockAcquire(&shared->mutex);
@@ -197,7 +198,7 @@ send_away(Oid database, int milliseconds)
 		for (int i = 0; i < PP_CHANNELS; i++)
 			slot->leave[i] = latches[i] != NULL;
 		if (milliseconds > 0)
-			slot->away_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds);
+			slot->away_until = until;
 	}
 	SpinLockRelease(&shared->mutex);
 	set_latches(latches);
@@ -208,10 +209,10 @@ send_away(Oid database, int milliseconds)
  * mutex.
  */
 static void
-free_slot(Slot *slot)
+free_slot(Slot *slot, TimestampTz now)
 {
 	if (slot->latches[PP_MAIL] == NULL && slot->latches[PP_WEBHOOKS] == NULL &&
-		slot->away_until < GetCurrentTimestamp())
+		slot->away_until < now)
 		slot->database = InvalidOid;
 }
 
@@ -221,12 +222,14 @@ free_slot(Slot *slot)
 static void
 detach(int code, Datum arg)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
 	SpinLockAcquire(&shared->mutex);
 	if (my_slot != NULL)
 	{
 		my_slot->latches[my_channel] = NULL;
 		my_slot->leave[my_channel] = false;
-		free_slot(my_slot);
+		free_slot(my_slot, now);
 	}
 	SpinLockRelease(&shared->mutex);
 	my_slot = NULL;
@@ -339,6 +342,8 @@ list_databases(List **charges)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
 				 errmsg("partner_portal.databases is not a list of names")));
+		list_free(names);
+		pfree(copy);
 		return;
 	}
 	SetCurrentStatementStartTimestamp();
@@ -375,15 +380,16 @@ list_databases(List **charges)
 static bool
 is_away(Oid database)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	bool		away = false;
 	Slot	   *slot;
 
 	SpinLockAcquire(&shared->mutex);
 	slot = find_slot(database, false);
-	if (slot != NULL && slot->away_until > GetCurrentTimestamp())
+	if (slot != NULL && slot->away_until > now)
 		away = true;
 	else if (slot != NULL)
-		free_slot(slot);
+		free_slot(slot, now);
 	SpinLockRelease(&shared->mutex);
 	return away;
 }
