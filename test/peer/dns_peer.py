@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """A scriptable name server: what it answers is in the first label of the name.
 
-	dns_peer.py PORT_FILE LOG_FILE [ADDRESS]
+	dns_peer.py PORT_FILE LOG_FILE [ADDRESS [PORT]]
 
-Listens for UDP on port 53 of ADDRESS (127.0.0.1), writes that port to
-PORT_FILE once it does, and appends one JSON line per question to LOG_FILE.
+Listens for UDP on PORT (53; 0 is one of its own choice) of ADDRESS
+(127.0.0.1), writes the port to PORT_FILE once it does, and appends one JSON
+line per question to LOG_FILE.
 Labels: hang... is never answered, slow... after a second and a half, none...
 does not exist, inside... is 10.1.2.3 and 127.0.0.1 in turn; all else is
 127.0.0.1. There are no other records than A.
@@ -62,9 +63,10 @@ class Names(asyncio.DatagramProtocol):
 
 async def main():
     """Listen and tell so."""
-    await asyncio.get_running_loop().create_datagram_endpoint(Names, local_addr=(sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1", 53))
+    address, port = (sys.argv[3:] + ["127.0.0.1", "53"][len(sys.argv) - 3:])[:2]
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Names, local_addr=(address, int(port)))
     with open(port_file + ".tmp", "w") as out:
-        out.write("53\n")
+        out.write("%d\n" % transport.get_extra_info("sockname")[1])
     os.rename(port_file + ".tmp", port_file)
     await asyncio.Event().wait()
 
