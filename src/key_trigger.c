@@ -301,7 +301,7 @@ typedef struct RowPairs
 {
 	Tuplestorestate *old_rows;	/* NULL for an INSERT */
 	Tuplestorestate *new_rows;	/* NULL for a DELETE */
-	TupleTableSlot *old_slot;
+	TupleTableSlot *old_slot;	/* NULL with its rows */
 	TupleTableSlot *new_slot;
 	bool		has_old;
 	bool		has_new;
@@ -315,14 +315,19 @@ begin_rows(RowPairs *rows, TriggerData *trigdata)
 {
 	TupleDesc	desc = RelationGetDescr(trigdata->tg_relation);
 
-	rows->old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	rows->new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	rows->old_slot = rows->new_slot = NULL;
 	rows->old_rows = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ? NULL : trigdata->tg_oldtable;
 	rows->new_rows = TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) ? NULL : trigdata->tg_newtable;
 	if (rows->old_rows != NULL)
+	{
+		rows->old_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 		tuplestore_rescan(rows->old_rows);
+	}
 	if (rows->new_rows != NULL)
+	{
+		rows->new_slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
 		tuplestore_rescan(rows->new_rows);
+	}
 }
 
 /*
@@ -346,8 +351,10 @@ next_rows(RowPairs *rows)
 static void
 end_rows(RowPairs *rows)
 {
-	ExecDropSingleTupleTableSlot(rows->new_slot);
-	ExecDropSingleTupleTableSlot(rows->old_slot);
+	if (rows->new_slot != NULL)
+		ExecDropSingleTupleTableSlot(rows->new_slot);
+	if (rows->old_slot != NULL)
+		ExecDropSingleTupleTableSlot(rows->old_slot);
 }
 
 /*

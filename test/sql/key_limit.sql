@@ -257,3 +257,16 @@ CREATE EXTENSION amcheck SCHEMA public;
 SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam AND a.amname = 'btree',
 	LATERAL public.bt_index_check(c.oid, true) b WHERE i.indrelid IN ('workspace_usage'::regclass, 'key_history'::regclass, 'activity'::regclass);
 SELECT count(*), bool_and(exact AND active = 1) FROM counted JOIN workspace ON workspace_id = ws WHERE slug LIKE 'many-%';
+-- what adds may come before what takes away: on balance this activates nothing, so no alert is due but where it adds one more
+INSERT INTO workspace (company_name, slug, anchor_date, restrict_keys, key_limit)
+	SELECT 'Quiet ' || i, 'quiet-' || i, '2026-01-01', true, 3 FROM generate_series(1, 40) i;
+INSERT INTO security_key (workspace_id, kind, serial) SELECT workspace_id, 'smartphone', 'q1' FROM workspace WHERE slug LIKE 'quiet-%';
+UPDATE workspace SET key_limit = CASE slug WHEN 'quiet-33' THEN 2 ELSE 1 END WHERE slug LIKE 'quiet-%';
+WITH new AS (
+	INSERT INTO security_key (workspace_id, kind, serial)
+		SELECT workspace_id, 'smartphone', serial FROM workspace, unnest('{q2,q3}'::text[]) serial
+		WHERE slug LIKE 'quiet-%' AND (serial = 'q2' OR slug = 'quiet-33')
+	RETURNING workspace_id)
+	DELETE FROM security_key k USING (SELECT DISTINCT workspace_id FROM new) n WHERE k.workspace_id = n.workspace_id AND k.serial = 'q1';
+SELECT w.slug, a.threshold, a.active_keys FROM limit_alert a JOIN workspace w USING (workspace_id) WHERE w.slug LIKE 'quiet-%' ORDER BY a.threshold;
+SELECT count(*), bool_and(exact) FROM counted JOIN workspace ON workspace_id = ws WHERE slug LIKE 'quiet-%';
