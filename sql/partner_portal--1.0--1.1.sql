@@ -1089,6 +1089,38 @@ $$;
 COMMENT ON FUNCTION partner_portal.purge_workspace(bigint) IS
 'Erases for good what a deleted workspace says about people: its name, slug (which becomes free), address and tax id, the labels, serials and holders of its keys, its memberships, portals, folders and reports, its webhook endpoints, and its messages, sent or not. What was billed stays: keys by number, their history, periods and documents, which keep the name they were made out to. Operator only (42501); P0002; PP005 it is not deleted, or purged already, or a document is still to be made out to it.';
 
+CREATE OR REPLACE FUNCTION partner_portal.restore_workspace(workspace_id bigint) RETURNS partner_portal.workspace
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	target partner_portal.workspace := partner_portal.authorized_workspace('restore_workspace', workspace_id);
+BEGIN
+	IF target.deleted_at IS NULL OR target.purged_at IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005',
+			MESSAGE = format(CASE WHEN target.deleted_at IS NULL THEN 'workspace %s is not deleted' ELSE 'workspace %s is purged' END, workspace_id);
+	END IF;
+	PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = target.partner_id AND w.deleted_at IS NULL FOR SHARE;
+	IF target.partner_id IS NOT NULL AND NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('the partner of workspace %s is deleted', workspace_id),
+			HINT = 'Restore the partner first.';
+	END IF;
+	PERFORM partner_portal.lock_keys(workspace_id);
+	UPDATE partner_portal.workspace w SET deleted_at = NULL WHERE w.workspace_id = restore_workspace.workspace_id
+	RETURNING w.* INTO target;
+	-- whoever leaves now waits for the counters, and is not let go
+	IF NOT EXISTS (SELECT FROM partner_portal.member m WHERE m.workspace_id = restore_workspace.workspace_id AND m.role = 'owner') THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP004', MESSAGE = format('workspace %s would be without an owner', workspace_id),
+			DETAIL = 'Its last owner left, or was erased, after it was deleted.', HINT = 'The operator makes somebody its owner with add_member() first.';
+	END IF;
+	PERFORM partner_portal.start_periods(workspace_id, clock_timestamp());
+	IF target.suspended_at IS NULL THEN
+		PERFORM partner_portal.resume_keys(workspace_id, 'deleted');
+	END IF;
+	RETURN target;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.restore_workspace(bigint) IS
+'Takes a deletion back: a new billing period starts now, and the keys that the deletion disabled are enabled, oldest first, up to the limit (none while the workspace is suspended). By its partner; the operator for any. 42501, P0002; PP004 it has no owner any more; PP005 it is not deleted, purged, or its partner is deleted.';
+
 -- partner.sql
 
 COMMENT ON FUNCTION partner_portal.create_own_workspace(bigint, text, text, text, date) IS
@@ -1133,6 +1165,61 @@ END
 $$;
 COMMENT ON FUNCTION partner_portal.erase_account(bigint) IS
 'Erases for good what is known about one person: address, name, memberships, staff, portals, linked identities, messages to its present address, sent or not; its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
+
+CREATE OR REPLACE FUNCTION partner_portal.remove_member(workspace_id bigint, account_id bigint) RETURNS partner_portal.member
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	removed partner_portal.member;
+BEGIN
+	-- everyone may leave, and turn down a membership that somebody else made
+	IF account_id IS DISTINCT FROM partner_portal.current_account_id() OR account_id IS NULL OR NOT EXISTS (
+		SELECT FROM partner_portal.member m
+		WHERE m.workspace_id = remove_member.workspace_id AND m.account_id = remove_member.account_id)
+	THEN
+		PERFORM partner_portal.authorized_live_workspace('manage_people', workspace_id);
+		removed := partner_portal.locked_member(workspace_id, account_id);
+		PERFORM partner_portal.require_rank_over(workspace_id, removed.role);
+	END IF;
+	DELETE FROM partner_portal.member m
+	WHERE m.workspace_id = remove_member.workspace_id AND m.account_id = remove_member.account_id
+	RETURNING m.* INTO removed;
+	RETURN removed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.remove_member(bigint, bigint) IS
+'Ends a membership, and with it staff assignments and the holding of keys (the keys stay). Needs manage_people, and for an owner an owner or the operator; everyone may end one''s own, a pending one too: who turns down being the first owner leaves a workspace that the operator finds an owner for (add_member()), or deletes; verify() names it. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
+
+CREATE OR REPLACE FUNCTION partner_portal.add_member(workspace_id bigint, email text, role text) RETURNS partner_portal.member
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	target partner_portal.workspace;
+BEGIN
+	IF NOT partner_portal.is_operator() THEN
+		IF NOT partner_portal.is_trusted() THEN
+			RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+				MESSAGE = 'only the operator or a trusted application may add a member without an invitation';
+		END IF;
+		IF partner_portal.current_account_id() IS NOT NULL THEN
+			PERFORM partner_portal.authorize('manage_people', workspace_id);
+			PERFORM partner_portal.require_rank_over(workspace_id, role);
+		END IF;
+	END IF;
+	IF workspace_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workspace_id must not be null';
+	END IF;
+	SELECT w.* INTO target FROM partner_portal.workspace w WHERE w.workspace_id = add_member.workspace_id FOR KEY SHARE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('workspace %s not found', workspace_id);
+	END IF;
+	-- one that lost its owner meanwhile is given another before it is restored
+	IF target.deleted_at IS NOT NULL AND NOT (partner_portal.is_operator() AND target.purged_at IS NULL AND role IS NOT DISTINCT FROM 'owner') THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is deleted', workspace_id);
+	END IF;
+	RETURN partner_portal.make_member(workspace_id, email, NULL, role);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.add_member(bigint, text, text) IS
+'Adds a member without any mail, making the account if there is none. An account that was there must accept_membership() first, unless it is the one signed in. The operator, or a trusted application: with nobody signed in it vouches, with somebody manage_people is asked. 42501; P0002; 23505 is a member; PP005 deleted, but for an owner whom the operator adds before restore_workspace().';
 
 -- staff.sql
 

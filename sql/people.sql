@@ -91,14 +91,15 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('workspace %s not found', workspace_id);
 	END IF;
-	IF target.deleted_at IS NOT NULL THEN
+	-- one that lost its owner meanwhile is given another before it is restored
+	IF target.deleted_at IS NOT NULL AND NOT (partner_portal.is_operator() AND target.purged_at IS NULL AND role IS NOT DISTINCT FROM 'owner') THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is deleted', workspace_id);
 	END IF;
 	RETURN partner_portal.make_member(workspace_id, email, NULL, role);
 END
 $$;
 COMMENT ON FUNCTION partner_portal.add_member(bigint, text, text) IS
-'Adds a member without any mail, making the account if there is none. An account that was there must accept_membership() first, unless it is the one signed in. The operator, or a trusted application: with nobody signed in it vouches, with somebody manage_people is asked. 42501; P0002; 23505 is a member; PP005 deleted.';
+'Adds a member without any mail, making the account if there is none. An account that was there must accept_membership() first, unless it is the one signed in. The operator, or a trusted application: with nobody signed in it vouches, with somebody manage_people is asked. 42501; P0002; 23505 is a member; PP005 deleted, but for an owner whom the operator adds before restore_workspace().';
 REVOKE ALL ON FUNCTION partner_portal.add_member(bigint, text, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.require_rank_over(workspace_id bigint, role text) RETURNS void
@@ -217,7 +218,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.remove_member(bigint, bigint) IS
-'Ends a membership, and with it staff assignments and the holding of keys (the keys stay). Needs manage_people, and for an owner an owner or the operator; everyone may end one''s own, a pending one too. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
+'Ends a membership, and with it staff assignments and the holding of keys (the keys stay). Needs manage_people, and for an owner an owner or the operator; everyone may end one''s own, a pending one too: who turns down being the first owner leaves a workspace that the operator finds an owner for (add_member()), or deletes; verify() names it. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
 REVOKE ALL ON FUNCTION partner_portal.remove_member(bigint, bigint) FROM PUBLIC;
 
 -- Accounts: the operator's matter, for they are not one workspace's.

@@ -201,6 +201,11 @@ BEGIN
 	PERFORM partner_portal.lock_keys(workspace_id);
 	UPDATE partner_portal.workspace w SET deleted_at = NULL WHERE w.workspace_id = restore_workspace.workspace_id
 	RETURNING w.* INTO target;
+	-- whoever leaves now waits for the counters, and is not let go
+	IF NOT EXISTS (SELECT FROM partner_portal.member m WHERE m.workspace_id = restore_workspace.workspace_id AND m.role = 'owner') THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP004', MESSAGE = format('workspace %s would be without an owner', workspace_id),
+			DETAIL = 'Its last owner left, or was erased, after it was deleted.', HINT = 'The operator makes somebody its owner with add_member() first.';
+	END IF;
 	PERFORM partner_portal.start_periods(workspace_id, clock_timestamp());
 	IF target.suspended_at IS NULL THEN
 		PERFORM partner_portal.resume_keys(workspace_id, 'deleted');
@@ -209,7 +214,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.restore_workspace(bigint) IS
-'Takes a deletion back: a new billing period starts now, and the keys that the deletion disabled are enabled, oldest first, up to the limit (none while the workspace is suspended). By its partner; the operator for any. 42501, P0002; PP005 it is not deleted, purged, or its partner is deleted.';
+'Takes a deletion back: a new billing period starts now, and the keys that the deletion disabled are enabled, oldest first, up to the limit (none while the workspace is suspended). By its partner; the operator for any. 42501, P0002; PP004 it has no owner any more; PP005 it is not deleted, purged, or its partner is deleted.';
 REVOKE ALL ON FUNCTION partner_portal.restore_workspace(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.purge_workspace(workspace_id bigint) RETURNS partner_portal.workspace

@@ -174,3 +174,10 @@ SELECT run_as(3, :app, $$SELECT d.workspace_id FROM partner_portal.delete_worksp
 SELECT run_as(4, :app, 'SELECT e.account_id FROM partner_portal.erase_account(3) e');
 -- nobody joins a deleted workspace
 SELECT run_as(NULL, :trusted, $$SELECT partner_portal.add_member(3, 'late@example.com', 'member')$$);
+-- and none comes back without an owner: the operator, and nobody else, makes one before
+SELECT run_as(4, :app, 'SELECT partner_portal.restore_workspace(3)');
+SELECT run_as(4, :ops, $$SELECT partner_portal.add_member(3, 'late@example.com', 'administrator')$$);
+SELECT run_as(4, :ops, $$SELECT partner_portal.add_member(3, 'late@example.com', NULL)$$);
+SELECT run_as(4, :ops, $$SELECT a.role || ' ' || (a.accepted_at IS NOT NULL) FROM partner_portal.add_member(3, 'late@example.com', 'owner') a$$);
+SELECT run_as(4, :app, 'SELECT r.deleted_at IS NULL FROM partner_portal.restore_workspace(3) r');
+SELECT * FROM partner_portal.verify(3);
