@@ -137,6 +137,16 @@ partner_portal_refuse_truncate(PG_FUNCTION_ARGS)
 }
 
 /*
+ * pp_others_watch_access tells whether object access is of interest to anybody
+ * but this file, which minds drops alone.
+ */
+bool
+pp_others_watch_access(void)
+{
+	return object_access_hook != guard_drop || prev_object_access != NULL;
+}
+
+/*
  * pp_drop_guard_hooks installs the guard.
  */
 void

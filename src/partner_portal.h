@@ -297,6 +297,7 @@ extern const PpMembership *pp_acting_membership(const PpAccess *access,
 extern PpStanding pp_standing_by(const PpAccess *access, const PpMembership *acting,
 								 const PpWorkspace *workspace);
 extern bool pp_is_operator(void);
+extern bool pp_access_is_operator(const PpAccess *access);
 extern int64 pp_account_id(void);
 extern int64 pp_acting_workspace(void);
 extern PpStanding pp_standing(int64 workspace_id);
@@ -304,6 +305,20 @@ extern bool pp_may(const char *permission, int64 workspace_id);
 extern void pp_authorize(const char *permission, int64 workspace_id);
 extern void pp_require_somebody(void);
 pp_noreturn extern void pp_workspace_not_found(int64 workspace_id);
+
+/* in policy_reader.c: what policies ask, of an access that was looked up, the acting membership (NULL is none), and an argument */
+typedef Datum (*PpReader) (const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
+
+extern Datum pp_read_account(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
+extern Datum pp_read_workspace(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
+extern Datum pp_read_partner(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
+extern Datum pp_read_own(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
+extern Datum pp_read_granted(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
+extern Datum pp_read_complete(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
+extern Datum pp_read_products(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
+extern Datum pp_read_limited(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
+extern Datum pp_read_lowest(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
+extern Datum pp_read_highest(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull);
 
 /* in input.c: what people give to functions */
 extern text *pp_text_argument(FunctionCallInfo fcinfo, int number);
@@ -332,6 +347,7 @@ extern bool pp_restoring(void);
 
 /* in drop_guard.c: no drop of the extension while it holds data */
 extern void pp_drop_guard_hooks(void);
+extern bool pp_others_watch_access(void);
 
 /* in refusal.c: what the server log is told of refusals */
 extern void pp_refused(int sqlstate, const char *what, int64 workspace_id, const char *more);

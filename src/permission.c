@@ -252,11 +252,18 @@ bool
 pp_is_operator(void)
 {
 	const PpIdentity *identity;
-	const PpAccess *access;
 
+	return pp_access_is_operator(pp_signed_in() ? pp_current_access(&identity) : NULL);
+}
+
+/*
+ * pp_access_is_operator is pp_is_operator of an access that was looked up.
+ */
+bool
+pp_access_is_operator(const PpAccess *access)
+{
 	if (!pp_signed_in())
 		return superuser_arg(GetOuterUserId());
-	access = pp_current_access(&identity);
 	return access != NULL && access->is_operator;
 }
 

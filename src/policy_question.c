@@ -45,13 +45,15 @@ typedef struct Reader
 	const char *name;
 	const char *symbol;
 	PGFunction	function;
+	PpReader	read;			/* the same, of an access that was looked up; or NULL */
 	int			nargs;			/* of type text */
 	Oid			oid;			/* InvalidOid until found, or where it is not ours */
 	uint32		hash;			/* of the oid in the catalog cache */
 	bool		executable;		/* by checked_role */
 } Reader;
 
-#define READER(name, nargs) {#name, "partner_portal_" #name, partner_portal_##name, nargs, InvalidOid, 0, false}
+#define READER(name, read, nargs) \
+	{#name, "partner_portal_" #name, partner_portal_##name, read, nargs, InvalidOid, 0, false}
 
 extern Datum partner_portal_is_operator(PG_FUNCTION_ARGS);
 extern Datum partner_portal_current_account_id(PG_FUNCTION_ARGS);
@@ -72,23 +74,23 @@ extern Datum partner_portal_portal_workspace_id(PG_FUNCTION_ARGS);
 extern Datum partner_portal_attribute(PG_FUNCTION_ARGS);
 
 static Reader readers[] = {
-	READER(current_account_id, 0),
-	READER(own_workspace, 1),
-	READER(lowest_partner_key, 0),
-	READER(highest_partner_key, 0),
-	READER(granted_workspaces, 1),
-	READER(visible_workspaces, 1),
-	READER(current_partner_id, 0),
-	READER(complete_workspaces, 1),
-	READER(product_workspaces, 1),
-	READER(limited_workspaces, 0),
-	READER(attribute, 1),
-	READER(portal_folders, 1),
-	READER(current_portal_id, 0),
-	READER(portal_workspace_id, 0),
-	READER(current_workspace_id, 0),
-	READER(is_operator, 0),
-	READER(acting_role, 0),
+	READER(current_account_id, pp_read_account, 0),
+	READER(own_workspace, pp_read_own, 1),
+	READER(lowest_partner_key, pp_read_lowest, 0),
+	READER(highest_partner_key, pp_read_highest, 0),
+	READER(granted_workspaces, pp_read_granted, 1),
+	READER(visible_workspaces, NULL, 1),
+	READER(current_partner_id, pp_read_partner, 0),
+	READER(complete_workspaces, pp_read_complete, 1),
+	READER(product_workspaces, pp_read_products, 1),
+	READER(limited_workspaces, pp_read_limited, 0),
+	READER(attribute, NULL, 1),
+	READER(portal_folders, NULL, 1),
+	READER(current_portal_id, NULL, 0),
+	READER(portal_workspace_id, NULL, 0),
+	READER(current_workspace_id, pp_read_workspace, 0),
+	READER(is_operator, NULL, 0),
+	READER(acting_role, NULL, 0),
 };
 
 static bool readers_found = false;
@@ -230,7 +232,8 @@ check_executable(Reader *reader)
 			aclcheck_error(result, OBJECT_FUNCTION, get_func_name(reader->oid));
 		reader->executable = checked_role == role;
 	}
-	InvokeFunctionExecuteHook(reader->oid);
+	if (pp_others_watch_access())
+		InvokeFunctionExecuteHook(reader->oid);
 }
 
 /*
@@ -264,6 +267,9 @@ answer_questions(CustomScanState *node)
 	QuestionsState *state = (QuestionsState *) node;
 	List	   *private = ((CustomScan *) node->ss.ps.plan)->custom_private;
 	ParamExecData *values = node->ss.ps.state->es_param_exec_vals;
+	const PpAccess *access = NULL;
+	const PpMembership *acting = NULL;
+	bool		looked_up = false;
 	ListCell   *call;
 	ListCell   *params;
 	ListCell   *param;
@@ -272,25 +278,38 @@ answer_questions(CustomScanState *node)
 	forboth(call, linitial(private), params, lsecond(private))
 	{
 		FuncExpr   *question = lfirst(call);
+		Reader	   *reader = state->readers[i++];
+		Datum		argument = question->args == NIL ? (Datum) 0 :
+			linitial_node(Const, question->args)->constvalue;
 		Datum		answer;
+		bool		isnull;
 
-		LOCAL_FCINFO(fcinfo, 1);
-
-		InitFunctionCallInfoData(*fcinfo, NULL, list_length(question->args),
-								 question->inputcollid, NULL, NULL);
-		if (question->args != NIL)
+		if (reader->read != NULL)
 		{
-			fcinfo->args[0].value = linitial_node(Const, question->args)->constvalue;
-			fcinfo->args[0].isnull = false;
+			if (!looked_up)
+				acting = pp_current_acting(&access);
+			looked_up = true;
+			answer = reader->read(access, acting, argument, &isnull);
 		}
-		answer = state->readers[i++]->function(fcinfo);
+		else
+		{
+			LOCAL_FCINFO(fcinfo, 1);
+
+			InitFunctionCallInfoData(*fcinfo, NULL, reader->nargs, question->inputcollid, NULL, NULL);
+			fcinfo->args[0].value = argument;
+			fcinfo->args[0].isnull = false;
+			answer = reader->function(fcinfo);
+			isnull = fcinfo->isnull;
+			/* it may have looked up another, or the same anew */
+			looked_up = false;
+		}
 		foreach(param, (List *) lfirst(params))
 		{
 			ParamExecData *value = &values[lfirst_int(param)];
 
 			value->execPlan = NULL;
 			value->value = answer;
-			value->isnull = fcinfo->isnull;
+			value->isnull = isnull;
 		}
 	}
 	return ExecStoreVirtualTuple(ExecClearTuple(node->ss.ss_ScanTupleSlot));

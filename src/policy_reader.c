@@ -7,6 +7,10 @@
  * PARALLEL SAFE and LEAKPROOF; nobody, an unknown permission or an account
  * that acts nowhere gets NULL or nothing.
  *
+ * Most of them come in two forms: pp_read_X() answers for an access that was
+ * looked up already, so that several questions need one look-up
+ * (policy_question.c), and the SQL function looks it up itself.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -59,6 +63,28 @@ find_permission_text(const text *name)
 }
 
 /*
+ * read_now answers a question by the access there is now.
+ */
+static Datum
+read_now(FunctionCallInfo fcinfo, PpReader reader)
+{
+	const PpAccess *access;
+	const PpMembership *acting = pp_current_acting(&access);
+
+	return reader(access, acting, PG_NARGS() > 0 ? PG_GETARG_DATUM(0) : (Datum) 0, &fcinfo->isnull);
+}
+
+/*
+ * read_id returns an id, or NULL for 0.
+ */
+static Datum
+read_id(int64 id, bool *isnull)
+{
+	*isnull = id == 0;
+	return Int64GetDatum(id);
+}
+
+/*
  * is_operator tells whether who is asking runs the platform.
  */
 Datum
@@ -71,40 +97,45 @@ partner_portal_is_operator(PG_FUNCTION_ARGS)
  * current_account_id returns the account that is signed in.
  */
 Datum
+pp_read_account(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull)
+{
+	return read_id(access == NULL ? 0 : access->account_id, isnull);
+}
+
+Datum
 partner_portal_current_account_id(PG_FUNCTION_ARGS)
 {
-	int64		account_id = pp_account_id();
-
-	if (account_id == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(account_id);
+	return read_now(fcinfo, pp_read_account);
 }
 
 /*
  * current_workspace_id returns the acting workspace.
  */
 Datum
+pp_read_workspace(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull)
+{
+	return read_id(acting == NULL ? 0 : acting->workspace.workspace_id, isnull);
+}
+
+Datum
 partner_portal_current_workspace_id(PG_FUNCTION_ARGS)
 {
-	int64		workspace_id = pp_acting_workspace();
-
-	if (workspace_id == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(workspace_id);
+	return read_now(fcinfo, pp_read_workspace);
 }
 
 /*
  * current_partner_id returns the acting workspace if it is a partner.
  */
 Datum
+pp_read_partner(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull)
+{
+	return read_id(acting == NULL || !acting->workspace.is_partner ? 0 : acting->workspace.workspace_id, isnull);
+}
+
+Datum
 partner_portal_current_partner_id(PG_FUNCTION_ARGS)
 {
-	const PpAccess *access;
-	const PpMembership *acting = pp_current_acting(&access);
-
-	if (acting == NULL || !acting->workspace.is_partner)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(acting->workspace.workspace_id);
+	return read_now(fcinfo, pp_read_partner);
 }
 
 /*
@@ -138,16 +169,20 @@ partner_portal_looks_after(PG_FUNCTION_ARGS)
  * permission.
  */
 Datum
-partner_portal_own_workspace(PG_FUNCTION_ARGS)
+pp_read_own(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull)
 {
-	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
-	const PpAccess *access;
-	const PpMembership *acting = pp_current_acting(&access);
+	const PpPermission *permission = find_permission_text(DatumGetTextPP(argument));
 
 	if (permission == NULL || acting == NULL ||
 		(pp_standing_by(access, acting, &acting->workspace) & permission->who) == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(acting->workspace.workspace_id);
+		return read_id(0, isnull);
+	return read_id(acting->workspace.workspace_id, isnull);
+}
+
+Datum
+partner_portal_own_workspace(PG_FUNCTION_ARGS)
+{
+	return read_now(fcinfo, pp_read_own);
 }
 
 /*
@@ -190,11 +225,9 @@ keep_list(uint64 serial, int64 partner_id, PpStanding who, PpStanding granted, c
  * caller's; those of whom one is the partner are found by partner_key.  Policies
  * ask for it with every query, so a long list is put together once and copied.
  */
-static ArrayType *
-list_workspaces(PpStanding who, PpStanding granted)
+static Datum
+list_workspaces(const PpAccess *access, const PpMembership *acting, PpStanding who, PpStanding granted)
 {
-	const PpAccess *access;
-	const PpMembership *acting = pp_current_acting(&access);
 	const ArrayType *kept;
 	ArrayType  *list;
 	Datum	   *ids;
@@ -202,14 +235,14 @@ list_workspaces(PpStanding who, PpStanding granted)
 	int			n = 0;
 
 	if (acting == NULL)
-		return construct_empty_array(INT8OID);
+		return PointerGetDatum(construct_empty_array(INT8OID));
 	partner_id = acting->workspace.workspace_id;
 	if (access->n_staff + access->n_grants > SHORT_LIST &&
 		(kept = find_list(access->serial, partner_id, who, granted)) != NULL)
 	{
 		list = palloc(VARSIZE(kept));
 		memcpy(list, kept, VARSIZE(kept));
-		return list;
+		return PointerGetDatum(list);
 	}
 	ids = palloc(Max(access->n_staff + access->n_grants, 1) * sizeof(Datum));
 	for (int i = pp_first_staff(access, partner_id, 0);
@@ -224,7 +257,7 @@ list_workspaces(PpStanding who, PpStanding granted)
 	list = construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
 	if (n > SHORT_LIST)
 		keep_list(access->serial, partner_id, who, granted, list);
-	return list;
+	return PointerGetDatum(list);
 }
 
 /*
@@ -232,13 +265,20 @@ list_workspaces(PpStanding who, PpStanding granted)
  * staff or by a complete grant.
  */
 Datum
+pp_read_granted(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull)
+{
+	const PpPermission *permission = find_permission_text(DatumGetTextPP(argument));
+
+	*isnull = false;
+	if (permission == NULL)
+		return PointerGetDatum(construct_empty_array(INT8OID));
+	return list_workspaces(access, acting, permission->who, permission->who);
+}
+
+Datum
 partner_portal_granted_workspaces(PG_FUNCTION_ARGS)
 {
-	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
-
-	if (permission == NULL)
-		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
-	PG_RETURN_ARRAYTYPE_P(list_workspaces(permission->who, permission->who));
+	return read_now(fcinfo, pp_read_granted);
 }
 
 /*
@@ -246,13 +286,20 @@ partner_portal_granted_workspaces(PG_FUNCTION_ARGS)
  * complete grant.
  */
 Datum
+pp_read_complete(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull)
+{
+	const PpPermission *permission = find_permission_text(DatumGetTextPP(argument));
+
+	*isnull = false;
+	if (permission == NULL)
+		return PointerGetDatum(construct_empty_array(INT8OID));
+	return list_workspaces(access, acting, 0, permission->who);
+}
+
+Datum
 partner_portal_complete_workspaces(PG_FUNCTION_ARGS)
 {
-	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
-
-	if (permission == NULL)
-		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
-	PG_RETURN_ARRAYTYPE_P(list_workspaces(0, permission->who));
+	return read_now(fcinfo, pp_read_complete);
 }
 
 /*
@@ -260,13 +307,20 @@ partner_portal_complete_workspaces(PG_FUNCTION_ARGS)
  * have a permission; product_ok() says on which.
  */
 Datum
+pp_read_products(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull)
+{
+	const PpPermission *permission = find_permission_text(DatumGetTextPP(argument));
+
+	*isnull = false;
+	if (permission == NULL)
+		return PointerGetDatum(construct_empty_array(INT8OID));
+	return list_workspaces(access, acting, permission->who, permission->who | PP_GRANT_LIMITED);
+}
+
+Datum
 partner_portal_product_workspaces(PG_FUNCTION_ARGS)
 {
-	const PpPermission *permission = find_permission_text(PG_GETARG_TEXT_PP(0));
-
-	if (permission == NULL)
-		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
-	PG_RETURN_ARRAYTYPE_P(list_workspaces(permission->who, permission->who | PP_GRANT_LIMITED));
+	return read_now(fcinfo, pp_read_products);
 }
 
 /*
@@ -274,9 +328,16 @@ partner_portal_product_workspaces(PG_FUNCTION_ARGS)
  * they granted access to some products.
  */
 Datum
+pp_read_limited(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull)
+{
+	*isnull = false;
+	return list_workspaces(access, acting, 0, PP_GRANT_LIMITED);
+}
+
+Datum
 partner_portal_limited_workspaces(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_ARRAYTYPE_P(list_workspaces(0, PP_GRANT_LIMITED));
+	return read_now(fcinfo, pp_read_limited);
 }
 
 /*
@@ -306,52 +367,45 @@ partner_portal_product_ok(PG_FUNCTION_ARGS)
 }
 
 /*
- * partner_key_range returns the range of partner_key that is the identity's to
- * look after; false if there is none.
+ * partner_key_range returns an end of the range of partner_key that is the
+ * identity's to look after: its own at both, for the operator the end given;
+ * NULL if it looks after nobody.
  */
-static bool
-partner_key_range(int64 *lowest, int64 *highest)
+static Datum
+partner_key_range(const PpAccess *access, const PpMembership *acting, int64 of_operator, bool *isnull)
 {
-	const PpAccess *access;
-	const PpMembership *acting;
-
-	if (pp_is_operator())
-	{
-		*lowest = 0;
-		*highest = PG_INT64_MAX;
-		return true;
-	}
-	acting = pp_current_acting(&access);
-	if (acting == NULL || !pp_runs_partner(acting))
-		return false;
-	*lowest = *highest = acting->workspace.workspace_id;
-	return true;
+	*isnull = false;
+	if (pp_access_is_operator(access))
+		return Int64GetDatum(of_operator);
+	return read_id(acting == NULL || !pp_runs_partner(acting) ? 0 : acting->workspace.workspace_id, isnull);
 }
 
 /*
  * lowest_partner_key returns the lower end of partner_key_range.
  */
 Datum
+pp_read_lowest(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull)
+{
+	return partner_key_range(access, acting, 0, isnull);
+}
+
+Datum
 partner_portal_lowest_partner_key(PG_FUNCTION_ARGS)
 {
-	int64		lowest;
-	int64		highest;
-
-	if (!partner_key_range(&lowest, &highest))
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(lowest);
+	return read_now(fcinfo, pp_read_lowest);
 }
 
 /*
  * highest_partner_key returns the upper end of partner_key_range.
  */
 Datum
+pp_read_highest(const PpAccess *access, const PpMembership *acting, Datum argument, bool *isnull)
+{
+	return partner_key_range(access, acting, PG_INT64_MAX, isnull);
+}
+
+Datum
 partner_portal_highest_partner_key(PG_FUNCTION_ARGS)
 {
-	int64		lowest;
-	int64		highest;
-
-	if (!partner_key_range(&lowest, &highest))
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(highest);
+	return read_now(fcinfo, pp_read_highest);
 }
