@@ -48,6 +48,7 @@
 
 /* Index entries of a new row; from 16 a version on the same page may need those of summarizing indexes alone. */
 #if PG_VERSION_NUM >= 160000
+#include "access/tableam.h"
 #define pp_insert_index_tuples(result, slot, estate, only_summarizing) \
 	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL, (only_summarizing))
 #define PpUpdateIndexes		TU_UpdateIndexes
