@@ -329,19 +329,6 @@ disable_surplus(int64 workspace_id, int count, KeyChoice choice)
 }
 
 /*
- * column_of returns a column of a row of workspace by its name.
- */
-static Datum
-column_of(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
-{
-	int			number = SPI_fnumber(desc, name);
-
-	if (number <= 0)
-		elog(ERROR, "table \"workspace\" has no column \"%s\"", name);
-	return SPI_getbinval(tuple, desc, number, isnull);
-}
-
-/*
  * partner_portal_limit_workspace is the AFTER row trigger of workspace: INSERT
  * makes its counters; UPDATE puts its limit in force there, and disables what
  * is then too much, the most recently activated first.
@@ -350,7 +337,7 @@ Datum
 partner_portal_limit_workspace(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	TupleDesc	desc;
+	Relation	rel;
 	HeapTuple	tuple;
 	PpUsage		usage;
 	int64		workspace_id;
@@ -370,16 +357,16 @@ partner_portal_limit_workspace(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("limit_workspace() must be fired after INSERT or UPDATE for each row")));
 
-	desc = RelationGetDescr(trigdata->tg_relation);
+	rel = trigdata->tg_relation;
 	tuple = TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) ? trigdata->tg_trigtuple : trigdata->tg_newtuple;
-	workspace_id = DatumGetInt64(column_of(tuple, desc, "workspace_id", &isnull));
-	partner_key = DatumGetInt64(column_of(tuple, desc, "partner_key", &isnull));
-	key_limit = DatumGetInt32(column_of(tuple, desc, "key_limit", &no_limit));
-	if (no_limit || !DatumGetBool(column_of(tuple, desc, "restrict_keys", &isnull)))
+	workspace_id = DatumGetInt64(pp_row_column(tuple, rel, "workspace_id", &isnull));
+	partner_key = DatumGetInt64(pp_row_column(tuple, rel, "partner_key", &isnull));
+	key_limit = DatumGetInt32(pp_row_column(tuple, rel, "key_limit", &no_limit));
+	if (no_limit || !DatumGetBool(pp_row_column(tuple, rel, "restrict_keys", &isnull)))
 		key_limit = -1;
-	hard = pp_text_is(column_of(tuple, desc, "limit_mode", &isnull), "hard");
-	(void) column_of(tuple, desc, "deleted_at", &not_deleted);
-	(void) column_of(tuple, desc, "suspended_at", &not_suspended);
+	hard = pp_text_is(pp_row_column(tuple, rel, "limit_mode", &isnull), "hard");
+	(void) pp_row_column(tuple, rel, "deleted_at", &not_deleted);
+	(void) pp_row_column(tuple, rel, "suspended_at", &not_suspended);
 	if (!not_deleted)
 		blocked = "deleted";
 	else if (!not_suspended)

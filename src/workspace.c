@@ -259,33 +259,21 @@ pp_partner_key_to_stay(int64 workspace_id)
 }
 
 /*
- * get_column returns a column of a row.
- */
-static Datum
-get_column(HeapTuple row, TupleDesc desc, const char *name, bool *null)
-{
-	int			column = SPI_fnumber(desc, name);
-
-	if (column <= 0)
-		elog(ERROR, "table workspace has no column \"%s\"", name);
-	return SPI_getbinval(row, desc, column, null);
-}
-
-/*
  * column_changes tells whether an update changes a column.
  */
 static bool
 column_changes(TriggerData *trigger, const char *name)
 {
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-	Form_pg_attribute attribute = TupleDescAttr(desc, SPI_fnumber(desc, name) - 1);
+	Relation	rel = trigger->tg_relation;
+	Form_pg_attribute attribute;
 	bool		old_null;
 	bool		new_null;
-	Datum		old = get_column(trigger->tg_trigtuple, desc, name, &old_null);
-	Datum		new = get_column(trigger->tg_newtuple, desc, name, &new_null);
+	Datum		old = pp_row_column(trigger->tg_trigtuple, rel, name, &old_null);
+	Datum		new = pp_row_column(trigger->tg_newtuple, rel, name, &new_null);
 
 	if (old_null || new_null)
 		return old_null != new_null;
+	attribute = TupleDescAttr(RelationGetDescr(rel), get_attnum(RelationGetRelid(rel), name) - 1);
 	return !datum_image_eq(old, new, attribute->attbyval, attribute->attlen);
 }
 
@@ -298,7 +286,7 @@ static void
 check_line(TriggerData *trigger, HeapTuple row, const char *name, bool may_break)
 {
 	bool		null;
-	Datum		value = get_column(row, RelationGetDescr(trigger->tg_relation), name, &null);
+	Datum		value = pp_row_column(row, trigger->tg_relation, name, &null);
 
 	if (!null && (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) || column_changes(trigger, name)))
 		pp_check_controls(name, DatumGetTextPP(value), may_break);
@@ -337,14 +325,13 @@ may_change(const GuardedColumn *column, int64 workspace_id)
 static void
 check_update(TriggerData *trigger)
 {
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
+	Relation	rel = trigger->tg_relation;
 	bool		null;
 	bool		deleted;
 	int64		workspace_id;
 
-	workspace_id = DatumGetInt64(get_column(trigger->tg_trigtuple, desc, "workspace_id", &null));
-	(void) get_column(trigger->tg_trigtuple, desc, "deleted_at", &null);
-	deleted = !null;
+	workspace_id = DatumGetInt64(pp_row_column(trigger->tg_trigtuple, rel, "workspace_id", &null));
+	deleted = pp_row_is_set(trigger->tg_trigtuple, rel, "deleted_at");
 	for (int i = 0; i < lengthof(guarded_columns); i++)
 	{
 		const GuardedColumn *column = &guarded_columns[i];
