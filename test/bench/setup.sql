@@ -34,3 +34,8 @@ ALTER TABLE floor.security_key
 	ALTER activated_at SET DEFAULT now(),
 	ADD FOREIGN KEY (workspace_id, partner_key) REFERENCES partner_portal.workspace (workspace_id, partner_key),
 	ADD FOREIGN KEY (workspace_id, account_id) REFERENCES partner_portal.member (workspace_id, account_id);
+
+-- What an application that keeps a log of its own would write beside a key.
+CREATE TABLE floor.activity (LIKE partner_portal.activity INCLUDING ALL);
+ALTER TABLE floor.activity ADD FOREIGN KEY (workspace_id) REFERENCES partner_portal.workspace;
+CREATE SEQUENCE floor.activity_id OWNED BY floor.activity.activity_id;
