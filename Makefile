@@ -214,6 +214,7 @@ ISOLATION = \
 	disable_login \
 	change_portal_user \
 	remove_portal_user \
+	restore_leave \
 	share_read \
 	bulk_bulk \
 	accept_withdraw \

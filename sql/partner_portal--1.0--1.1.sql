@@ -1103,14 +1103,16 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('the partner of workspace %s is deleted', workspace_id),
 			HINT = 'Restore the partner first.';
 	END IF;
-	PERFORM partner_portal.lock_keys(workspace_id);
-	UPDATE partner_portal.workspace w SET deleted_at = NULL WHERE w.workspace_id = restore_workspace.workspace_id
-	RETURNING w.* INTO target;
-	-- whoever leaves now waits for the counters, and is not let go
-	IF NOT EXISTS (SELECT FROM partner_portal.member m WHERE m.workspace_id = restore_workspace.workspace_id AND m.role = 'owner') THEN
+	-- one who is kept, before the counters, as whoever leaves takes them
+	PERFORM FROM partner_portal.member m WHERE m.workspace_id = restore_workspace.workspace_id AND m.role = 'owner'
+	ORDER BY m.accepted_at IS NULL, m.account_id LIMIT 1 FOR SHARE;
+	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP004', MESSAGE = format('workspace %s would be without an owner', workspace_id),
 			DETAIL = 'Its last owner left, or was erased, after it was deleted.', HINT = 'The operator makes somebody its owner with add_member() first.';
 	END IF;
+	PERFORM partner_portal.lock_keys(workspace_id);
+	UPDATE partner_portal.workspace w SET deleted_at = NULL WHERE w.workspace_id = restore_workspace.workspace_id
+	RETURNING w.* INTO target;
 	PERFORM partner_portal.start_periods(workspace_id, clock_timestamp());
 	IF target.suspended_at IS NULL THEN
 		PERFORM partner_portal.resume_keys(workspace_id, 'deleted');
