@@ -42,6 +42,26 @@ ok(wait_for(sub { pending() == 0 }, 'the record'), 'they are recorded where they
 is(outcome('moved'), 'delivered|1|204|4', 'once each');
 is(outcome('before'), 'delivered|1|204|200', 'and no other in their place');
 
+# Places that have changed hands: those that the claim remembers of some messages are of others then, which the same engine has under way too
+sql($node, "SELECT partner_portal.create_webhook_endpoint(1, 'http://127.0.0.1:$http/slow/6', '{slow, never}')");
+sql($node, 'VACUUM FULL partner_portal.delivery_queue');
+ok(under_way('swapped'), 'four are under way');
+ok(wait_for(sub { came('slow/6') == 4 }, 'the others'), 'and four that take longer');
+sql($node, q{CREATE INDEX backward ON partner_portal.delivery_queue (notification_id DESC);
+	UPDATE partner_portal.delivery_destination SET paused = true;
+	SELECT count(partner_portal.enqueue_webhook_event(1, 'never', '{}', 'never' || i)) FROM generate_series(1, 8) i});
+my $places = q{SELECT array_agg(ctid ORDER BY ctid) FROM partner_portal.delivery_queue WHERE lease_token IS NOT NULL};
+my $leased = sql($node, $places);
+sql($node, 'CLUSTER partner_portal.delivery_queue USING backward');
+is(sql($node, $places), $leased, 'they take each other\'s places');
+ok(wait_for(sub { outcome('swapped') =~ /delivered\|1\|204\|4/ }, 'the first ones'), 'the first ones are recorded');
+is(sql($node, q{SELECT string_agg(DISTINCT destination::text, ' ') FROM partner_portal.delivery_queue WHERE lease_token IS NOT NULL}), '3', 'and no other in their place');
+sql($node, q{DROP INDEX partner_portal.backward; UPDATE partner_portal.delivery_destination SET paused = false;
+	DELETE FROM partner_portal.notification WHERE dedupe_key LIKE 'never%'});
+ok(wait_for(sub { pending() == 0 }, 'the second ones'), 'the others follow');
+is(outcome('swapped'), 'delivered|1|204|8', 'each once');
+sql($node, q{UPDATE partner_portal.webhook_endpoint SET events = '{none}' WHERE endpoint_id = 3});
+
 # Rows that are changed while they are under way, and while they are recorded
 ok(under_way('changed'), 'four are under way');
 sql($node, q{UPDATE partner_portal.notification SET locale = 'xx' WHERE dedupe_key LIKE 'changed%'});
@@ -64,15 +84,23 @@ is(outcome('both'), 'delivered|1|204|4', 'with the record');
 is(sql($node, q{SELECT string_agg(DISTINCT locale, ' ') FROM partner_portal.notification WHERE dedupe_key LIKE 'both%'}), 'zz', 'and the change');
 
 # Rows that go, and rows that are leased to another engine
+sql($node, 'VACUUM FULL partner_portal.delivery_queue');
 ok(under_way('gone'), 'four are under way');
-sql($node, q{DELETE FROM partner_portal.notification WHERE dedupe_key LIKE 'gone1%' OR dedupe_key LIKE 'gone2%';
-	UPDATE partner_portal.delivery_queue q SET lease_token = 2000000000, lease_until = now() + interval '1 hour'
+$changer->query_safe('BEGIN; SELECT partner_portal.engine_is_gone(2000000000)');	# now it is here
+my $place = q{SELECT q.ctid FROM partner_portal.delivery_queue q JOIN partner_portal.notification n USING (notification_id) WHERE n.dedupe_key LIKE 'gone3%'};
+my $claimed = sql($node, $place);
+sql($node, q{UPDATE partner_portal.delivery_queue q SET lease_token = 2000000000, lease_until = now() + interval '1 hour'
 	FROM partner_portal.notification n WHERE n.notification_id = q.notification_id AND n.dedupe_key LIKE 'gone3%'});
+sql($node, 'VACUUM partner_portal.delivery_queue');
+sql($node, q{UPDATE partner_portal.delivery_queue SET lease_until = lease_until WHERE lease_token = 2000000000});
+is(sql($node, $place), $claimed, 'what is leased elsewhere is at the place where the claim left it');
+sql($node, q{DELETE FROM partner_portal.notification WHERE dedupe_key LIKE 'gone1%' OR dedupe_key LIKE 'gone2%'});
 ok(wait_for(sub { outcome('gone') =~ /delivered\|1\|204\|1/ }, 'the record'), 'one is recorded');
 sql($node, q{UPDATE partner_portal.delivery_destination SET paused = true WHERE destination = 1});
 unlike(outcome('gone'), qr/delivered\|1\|204\|2/, 'what is leased elsewhere is not');
 is(sql($node, q{SELECT count(*) FROM partner_portal.notification WHERE dedupe_key LIKE 'gone%'}), '2', 'nor is what is gone');
 sql($node, q{UPDATE partner_portal.delivery_destination SET paused = false WHERE destination = 1});
+$changer->query_safe('COMMIT');
 ok(wait_for(sub { pending() == 0 }, 'the fenced one'), 'an engine that is no more gives it back');
 is(outcome('gone'), 'delivered|1|204|2', 'and it is sent again');
 
