@@ -37,17 +37,6 @@ new_line(int64 workspace_id, const char *action, char *description, char *detail
 	return line;
 }
 
-/*
- * append_number adds a number to a text.
- */
-static void
-append_number(StringInfo string, int64 number)
-{
-	char		digits[MAXINT8LEN + 1];
-
-	appendBinaryStringInfo(string, digits, pg_lltoa(number, digits));
-}
-
 /* A JSON object that is built as text and as a value at once, so that nothing has to be parsed. */
 typedef struct Details
 {
@@ -106,7 +95,7 @@ static void
 add_count(Details *details, const char *name, int number)
 {
 	add_member(details, name, number_value(number));
-	append_number(&details->text, number);
+	pp_append_number(&details->text, number);
 }
 
 /*
@@ -134,7 +123,7 @@ key_details(PpLogLine *line, const PpKeyNote *note, const char *reason)
 	{
 		ids[i] = number_value(note->ids[i]);
 		appendStringInfoString(&details.text, i == 0 ? "[" : ", ");
-		append_number(&details.text, note->ids[i]);
+		pp_append_number(&details.text, note->ids[i]);
 	}
 	appendStringInfoChar(&details.text, ']');
 	add_count(&details, "smartphone", note->kinds[PP_SMARTPHONE]);
@@ -159,7 +148,7 @@ key_line(int64 workspace_id, const char *action, const char *done, const PpKeyNo
 	initStringInfo(&description);
 	if (note->count == 1)
 		appendStringInfoString(&description, "key ");
-	append_number(&description, note->count == 1 ? note->ids[0] : note->count);
+	pp_append_number(&description, note->count == 1 ? note->ids[0] : note->count);
 	appendStringInfoString(&description, note->count == 1 ? " " : " keys ");
 	appendStringInfoString(&description, done);
 	line = new_line(workspace_id, action, description.data, NULL);

@@ -29,7 +29,6 @@
 
 #include "delivery.h"
 #include "partner_portal.h"
-#include "security_key.h"
 
 #define LEASE_MS	(7200 * INT64CONST(1000))	/* PP_SLOTS of the longest mails; a dead engine's are freed at once */
 
@@ -235,7 +234,6 @@ lease(Claim *claim)
 {
 	Table	   *queue = &claim->queue;
 	TupleTableSlot *leased = claim->leased;
-	int			natts = RelationGetDescr(queue->rel)->natts;
 	ItemPointerData tid = queue->slot->tts_tid;
 	TM_FailureData failure;
 	LockTupleMode mode;
@@ -244,10 +242,7 @@ lease(Claim *claim)
 	if (table_tuple_lock(queue->rel, &tid, claim->snapshot, queue->slot, GetCurrentCommandId(true),
 						 LockTupleNoKeyExclusive, LockWaitSkip, 0, &failure) != TM_Ok)
 		return false;
-	slot_getallattrs(queue->slot);
-	ExecClearTuple(leased);
-	memcpy(leased->tts_values, queue->slot->tts_values, natts * sizeof(Datum));
-	memcpy(leased->tts_isnull, queue->slot->tts_isnull, natts * sizeof(bool));
+	pp_copy_row(leased, queue->slot);
 	leased->tts_values[QUEUE_CLAIMS - 1] = Int32GetDatum(DatumGetInt32(leased->tts_values[QUEUE_CLAIMS - 1]) + 1);
 	leased->tts_values[QUEUE_LEASE_TOKEN - 1] = Int32GetDatum(claim->token);
 	leased->tts_isnull[QUEUE_LEASE_TOKEN - 1] = false;

@@ -30,7 +30,6 @@
 
 #include "delivery.h"
 #include "partner_portal.h"
-#include "security_key.h"
 
 #define MARK_DELIVERED \
 "UPDATE partner_portal.notification n" \
@@ -203,14 +202,11 @@ mark(Record *record, int code)
 	Table	   *notification = &record->notification;
 	TupleTableSlot *old = notification->slot;
 	TupleTableSlot *marked = record->marked;
-	int			natts = RelationGetDescr(notification->rel)->natts;
 	TM_FailureData failure;
 	LockTupleMode mode;
 	PpUpdateIndexes update_indexes;
 
-	ExecClearTuple(marked);
-	memcpy(marked->tts_values, old->tts_values, natts * sizeof(Datum));
-	memcpy(marked->tts_isnull, old->tts_isnull, natts * sizeof(bool));
+	pp_copy_row(marked, old);
 	set(record, NOTIFICATION_STATE, record->state);
 	set(record, NOTIFICATION_ATTEMPTS, Int32GetDatum(DatumGetInt32(old->tts_values[NOTIFICATION_ATTEMPTS - 1]) + 1));
 	set(record, NOTIFICATION_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));

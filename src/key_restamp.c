@@ -74,7 +74,6 @@ pp_restamp_all(PpRestamps *list, Relation rel)
 	ResultRelInfo *result;
 	TupleTableSlot *old;
 	TupleTableSlot *new;
-	int			natts = RelationGetDescr(rel)->natts;
 
 	if (list->count == 0)
 		return;
@@ -92,10 +91,7 @@ pp_restamp_all(PpRestamps *list, Relation rel)
 
 		CHECK_FOR_INTERRUPTS();
 		find_key(rel, index, item, old);
-		slot_getallattrs(old);
-		ExecClearTuple(new);
-		memcpy(new->tts_values, old->tts_values, natts * sizeof(Datum));
-		memcpy(new->tts_isnull, old->tts_isnull, natts * sizeof(bool));
+		pp_copy_row(new, old);
 		new->tts_values[(item->start ? KEY_ACTIVATED_AT : KEY_DISABLED_AT) - 1] =
 			TimestampTzGetDatum(item->time);
 		ExecStoreVirtualTuple(new);

@@ -4,7 +4,7 @@
  *		The tables, indexes and sequences that C code opens for every statement.
  *
  * Their oids are looked up by name once and remembered until something in
- * pg_class or pg_namespace changes.
+ * pg_class or pg_namespace changes.  Columns are known by number.
  *
  *-------------------------------------------------------------------------
  */
@@ -74,4 +74,18 @@ pp_our_relation(PpOurRelation which)
 		relation_oids[which] = found;
 	}
 	return relation_oids[which];
+}
+
+/*
+ * pp_check_columns raises an error unless a table begins with these columns.
+ */
+void
+pp_check_columns(TupleDesc desc, int count, const char *const *names)
+{
+	if (desc->natts < count)
+		elog(ERROR, "table has %d columns, expected %d", desc->natts, count);
+	for (int i = 0; i < count; i++)
+		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), names[i]) != 0)
+			elog(ERROR, "column %d is \"%s\", expected \"%s\"", i + 1,
+				 NameStr(TupleDescAttr(desc, i)->attname), names[i]);
 }

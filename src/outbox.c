@@ -34,7 +34,6 @@
 
 #include "delivery.h"
 #include "partner_portal.h"
-#include "security_key.h"
 
 PG_FUNCTION_INFO_V1(partner_portal_wake_delivery);
 PG_FUNCTION_INFO_V1(partner_portal_enqueue_mail);

@@ -14,6 +14,7 @@
 
 #include "access/genam.h"
 #include "datatype/timestamp.h"
+#include "executor/tuptable.h"
 #include "fmgr.h"
 #include "pgtime.h"
 #include "utils/guc.h"
@@ -202,6 +203,7 @@ typedef enum PpOurRelation
 } PpOurRelation;
 
 extern Oid	pp_our_relation(PpOurRelation which);
+extern void pp_check_columns(TupleDesc desc, int count, const char *const *names);
 
 /* in file_stamp.c: one state of a file and another */
 typedef struct PpFileStamp
@@ -503,6 +505,14 @@ extern void pp_outbox_init(void);
 extern PpOutbox *pp_outbox_open(void);
 extern int64 pp_outbox_write(PpOutbox *outbox, const PpMessage *message);
 extern void pp_outbox_close(PpOutbox *outbox);
+
+/* in row_writer.c: index entries of rows that are written without the executor, and the rows */
+typedef struct PpRowWriter PpRowWriter;
+extern void pp_copy_row(TupleTableSlot *into, TupleTableSlot *from);
+extern PpRowWriter *pp_writer_open(Relation rel);
+extern void pp_writer_entries(PpRowWriter *writer, TupleTableSlot *slot, bool moved);
+extern void pp_writer_updated(PpRowWriter **writer, Relation rel, TupleTableSlot *slot, PpUpdateIndexes update_indexes);
+extern void pp_writer_close(PpRowWriter *writer);
 
 /* in webhook_event.c: who wants which events */
 typedef struct PpEvent

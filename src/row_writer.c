@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * row_writer.c
- *		Index entries of rows that are written through the table access method.
+ *		Rows that are written through the table access method, and their index
+ *		entries.
  *
  * What the executor sets up to write a row costs more than the entries of the
  * row.  B-trees on plain columns, which ours are, need none of it.  Should
@@ -19,7 +20,6 @@
 #include "utils/rel.h"
 
 #include "partner_portal.h"
-#include "security_key.h"
 
 struct PpRowWriter
 {
@@ -30,6 +30,21 @@ struct PpRowWriter
 	EState	   *estate;			/* for indexes that need the executor, else NULL */
 	ResultRelInfo *result;
 };
+
+/*
+ * pp_copy_row leaves in a virtual slot the columns of a row that is to be
+ * changed, which stay those of the row's slot; ExecStoreVirtualTuple() is next.
+ */
+void
+pp_copy_row(TupleTableSlot *into, TupleTableSlot *from)
+{
+	int			natts = from->tts_tupleDescriptor->natts;
+
+	slot_getallattrs(from);
+	ExecClearTuple(into);
+	memcpy(into->tts_values, from->tts_values, natts * sizeof(Datum));
+	memcpy(into->tts_isnull, from->tts_isnull, natts * sizeof(bool));
+}
 
 /*
  * is_plain tells whether an index is a b-tree that has an entry for every row,

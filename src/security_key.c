@@ -45,20 +45,6 @@ static const char *const key_columns[] = {
 };
 
 /*
- * pp_check_columns raises an error unless a table begins with these columns.
- */
-void
-pp_check_columns(TupleDesc desc, int count, const char *const *names)
-{
-	if (desc->natts < count)
-		elog(ERROR, "table has %d columns, expected %d", desc->natts, count);
-	for (int i = 0; i < count; i++)
-		if (strcmp(NameStr(TupleDescAttr(desc, i)->attname), names[i]) != 0)
-			elog(ERROR, "column %d is \"%s\", expected \"%s\"", i + 1,
-				 NameStr(TupleDescAttr(desc, i)->attname), names[i]);
-}
-
-/*
  * pp_text_is tells whether a text datum equals a C string.
  */
 bool

@@ -12,7 +12,6 @@
 #ifndef PP_SECURITY_KEY_H
 #define PP_SECURITY_KEY_H
 
-#include "access/tableam.h"
 #include "executor/tuptable.h"
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
@@ -161,7 +160,6 @@ extern PpKeyContext pp_key_context;
 
 extern bool pp_text_is(Datum value, const char *text);
 extern int	pp_key_kind(Datum kind);
-extern void pp_check_columns(TupleDesc desc, int count, const char *const *names);
 
 /* in usage_change.c: what a statement does, workspace by workspace */
 extern void pp_changes_begin(PpChanges *changes);
@@ -227,13 +225,6 @@ typedef struct PpRestamps
 
 extern void pp_restamp_add(PpRestamps *list, int64 workspace_id, int64 key_id, bool start, TimestampTz time);
 extern void pp_restamp_all(PpRestamps *list, Relation rel);
-
-/* in row_writer.c: index entries of rows that are written without the executor */
-typedef struct PpRowWriter PpRowWriter;
-extern PpRowWriter *pp_writer_open(Relation rel);
-extern void pp_writer_entries(PpRowWriter *writer, TupleTableSlot *slot, bool moved);
-extern void pp_writer_updated(PpRowWriter **writer, Relation rel, TupleTableSlot *slot, PpUpdateIndexes update_indexes);
-extern void pp_writer_close(PpRowWriter *writer);
 
 /* in key_history.c: closed stretches */
 typedef struct PpHistory PpHistory;

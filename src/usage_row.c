@@ -184,12 +184,7 @@ pp_row_lock(PpUsageRow *row, int64 workspace_id)
 void
 pp_row_begin(PpUsageRow *row)
 {
-	int			natts = RelationGetDescr(row->rel)->natts;
-
-	slot_getallattrs(row->old);
-	ExecClearTuple(row->new);
-	memcpy(row->new->tts_values, row->old->tts_values, natts * sizeof(Datum));
-	memcpy(row->new->tts_isnull, row->old->tts_isnull, natts * sizeof(bool));
+	pp_copy_row(row->new, row->old);
 }
 
 /*
