@@ -46,6 +46,7 @@ OBJS = \
 	src/key_settle.o \
 	src/key_limit.o \
 	src/key_event.o \
+	src/key_reference.o \
 	src/usage_change.o \
 	src/usage_row.o \
 	src/usage_counter.o \
@@ -57,6 +58,7 @@ OBJS = \
 	src/digest.o \
 	src/row_writer.o \
 	src/our_relation.o \
+	src/check_cache.o \
 	src/our_query.o \
 	src/file_stamp.o \
 	src/outbox.o \
@@ -141,6 +143,8 @@ REGRESS = \
 	authorize \
 	permission \
 	policy_plan \
+	check_cache \
+	key_reference \
 	restoring \
 	verify \
 	health \

@@ -114,6 +114,17 @@
 #define pp_append_output(text, param, column)	appendStringInfo((text), "$%d", (param))
 #endif
 
+/* 18 has CHECKs that are not enforced, and columns that are computed when they are read; and calls the states of CHECKs so. */
+#if PG_VERSION_NUM >= 180000
+#define pp_check_enforced(check)		((check)->ccenforced)
+#define pp_has_virtual_columns(constr)	((constr)->has_generated_virtual)
+#define pp_check_states(result)			((result)->ri_CheckConstraintExprs)
+#else
+#define pp_check_enforced(check)		true
+#define pp_has_virtual_columns(constr)	false
+#define pp_check_states(result)			((result)->ri_ConstraintExprs)
+#endif
+
 /* 18 no longer says whether a query is run once. */
 #if PG_VERSION_NUM >= 180000
 #define PP_EXECUTOR_RUN_PARAMETERS	QueryDesc *queryDesc, ScanDirection direction, uint64 count

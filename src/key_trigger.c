@@ -177,6 +177,9 @@ add_insert(PpChanges *changes, const KeyRow *new)
 {
 	PpUsageChange *change = pp_change_of(changes, new->workspace_id);
 
+	change->lowest_partner_key = change->inserted ? Min(change->lowest_partner_key, new->partner_key) : new->partner_key;
+	change->highest_partner_key = change->inserted ? Max(change->highest_partner_key, new->partner_key) : new->partner_key;
+	change->inserted = true;
 	change->total[new->kind]++;
 	if (new->active)
 	{

@@ -19,7 +19,7 @@
 
 static const char *const relation_names[PP_OUR_RELATIONS] = {
 	[PP_WORKSPACE] = "workspace",
-	[PP_WORKSPACE_PKEY] = "workspace_pkey",
+	[PP_WORKSPACE_PARTNER_KEY] = "workspace_partner_key",
 	[PP_WORKSPACE_USAGE] = "workspace_usage",
 	[PP_WORKSPACE_USAGE_PKEY] = "workspace_usage_pkey",
 	[PP_ACCOUNT] = "account",
@@ -27,6 +27,7 @@ static const char *const relation_names[PP_OUR_RELATIONS] = {
 	[PP_ACTIVITY] = "activity",
 	[PP_ACTIVITY_PKEY] = "activity_pkey",
 	[PP_KEY_HISTORY] = "key_history",
+	[PP_SECURITY_KEY] = "security_key",
 	[PP_SECURITY_KEY_PKEY] = "security_key_pkey",
 	[PP_KEY_ID_SEQUENCE] = "security_key_key_id_seq",
 	[PP_WEBHOOK_ENDPOINT] = "webhook_endpoint",
@@ -42,6 +43,8 @@ static const char *const relation_names[PP_OUR_RELATIONS] = {
 };
 
 static Oid	relation_oids[PP_OUR_RELATIONS];
+static Oid	schema_oid;
+static bool schema_known = false;	/* whether schema_oid tells, which is InvalidOid where there is none */
 
 /*
  * forget_relations forgets what was looked up.
@@ -50,6 +53,38 @@ static void
 forget_relations(Datum arg, int cache, uint32 hash)
 {
 	memset(relation_oids, 0, sizeof(relation_oids));
+	schema_known = false;
+}
+
+/*
+ * register_callbacks has changes of the catalog told, from the first look on.
+ */
+static void
+register_callbacks(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	CacheRegisterSyscacheCallback(RELNAMENSP, forget_relations, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACENAME, forget_relations, (Datum) 0);
+	registered = true;
+}
+
+/*
+ * pp_our_schema returns the oid of our schema; InvalidOid where the extension is
+ * not installed.
+ */
+Oid
+pp_our_schema(void)
+{
+	if (!schema_known)
+	{
+		register_callbacks();
+		schema_oid = get_namespace_oid(PP_SCHEMA, true);
+		schema_known = true;
+	}
+	return schema_oid;
 }
 
 /*
@@ -59,14 +94,7 @@ forget_relations(Datum arg, int cache, uint32 hash)
 Oid
 pp_our_relation(PpOurRelation which)
 {
-	static bool registered = false;
-
-	if (!registered)
-	{
-		CacheRegisterSyscacheCallback(RELNAMENSP, forget_relations, (Datum) 0);
-		CacheRegisterSyscacheCallback(NAMESPACENAME, forget_relations, (Datum) 0);
-		registered = true;
-	}
+	register_callbacks();
 	if (!OidIsValid(relation_oids[which]))
 	{
 		Oid			found = get_relname_relid(relation_names[which], get_namespace_oid(PP_SCHEMA, false));

@@ -220,6 +220,7 @@ check_and_try_row(Target *target)
 	InitResultRelInfo(result, target->rel, 0, NULL, 0);
 	ExecOpenIndices(result, true);
 	ExecStoreVirtualTuple(target->slot);
+	pp_give_check_states(result, estate);
 	ExecConstraints(result, target->slot, estate);
 	written = try_row(target, result, estate);
 	ExecClearTuple(target->slot);

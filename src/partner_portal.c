@@ -26,6 +26,8 @@ _PG_init(void)
 	pp_define_settings();
 	pp_define_identity();
 	pp_identity_hooks();
+	pp_check_cache_hooks();
+	pp_key_reference_hooks();
 	pp_settle_hooks();
 	pp_cursor_hooks();
 	pp_log_guard_hooks();

@@ -179,7 +179,7 @@ extern const PpPortalUser *pp_portal_user(const PpAccess *access, int64 portal_i
 typedef enum PpOurRelation
 {
 	PP_WORKSPACE,
-	PP_WORKSPACE_PKEY,
+	PP_WORKSPACE_PARTNER_KEY,
 	PP_WORKSPACE_USAGE,
 	PP_WORKSPACE_USAGE_PKEY,
 	PP_ACCOUNT,
@@ -187,6 +187,7 @@ typedef enum PpOurRelation
 	PP_ACTIVITY,
 	PP_ACTIVITY_PKEY,
 	PP_KEY_HISTORY,
+	PP_SECURITY_KEY,
 	PP_SECURITY_KEY_PKEY,
 	PP_KEY_ID_SEQUENCE,
 	PP_WEBHOOK_ENDPOINT,
@@ -202,8 +203,15 @@ typedef enum PpOurRelation
 	PP_OUR_RELATIONS
 } PpOurRelation;
 
+extern Oid	pp_our_schema(void);
 extern Oid	pp_our_relation(PpOurRelation which);
 extern void pp_check_columns(TupleDesc desc, int count, const char *const *names);
+
+/* in check_cache.c: CHECK constraints of our tables, read once */
+struct ResultRelInfo;
+struct EState;
+extern void pp_check_cache_hooks(void);
+extern void pp_give_check_states(struct ResultRelInfo *result, struct EState *estate);
 
 /* in file_stamp.c: one state of a file and another */
 typedef struct PpFileStamp
@@ -331,6 +339,7 @@ extern bool pp_is_blank(text *value);
 extern bool pp_port_fits(const char *url);
 
 /* in workspace.c: keeping a workspace with its partner */
+extern bool pp_workspace_to_stay(int64 workspace_id, int64 *partner_key);
 extern int64 pp_partner_key_to_stay(int64 workspace_id);
 
 /* in own_lock.c: advisory locks that SQL cannot take */

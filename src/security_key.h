@@ -89,6 +89,9 @@ typedef struct PpMember
 typedef struct PpUsageChange
 {
 	int64		workspace_id;	/* hash key */
+	bool		inserted;		/* whether there are new keys, and what they say is its partner */
+	int64		lowest_partner_key;
+	int64		highest_partner_key;
 	int			total[PP_KINDS];
 	int			active[PP_KINDS];
 	int			owners;
@@ -203,6 +206,10 @@ extern void pp_log_lines(List *lines);
 /* in activity_line.c: what the log says about a statement on keys or members */
 extern void pp_note_member(PpMemberNote *note, int64 account_id, const PpMember *was, const PpMember *is);
 extern List *pp_statement_lines(const PpUsageChange *change);
+
+/* in key_reference.c: the reference of new keys to their workspaces */
+extern void pp_key_reference_hooks(void);
+extern void pp_check_reference(PpUsageChange **changes, int count);
 
 /* in key_event.c: webhook events about keys */
 extern void pp_key_events(PpUsageChange **changes, int count);

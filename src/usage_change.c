@@ -105,6 +105,7 @@ pp_changes_apply(PpChanges *changes, bool restoring)
 			changes->sorted[count++] = change;
 		qsort(changes->sorted, count, sizeof(PpUsageChange *), compare_changes);
 	}
+	pp_check_reference(changes->sorted, count);
 	pp_usage_apply(changes->sorted, count, restoring);
 	if (!restoring)
 		pp_key_events(changes->sorted, count);

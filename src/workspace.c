@@ -145,22 +145,21 @@ partner_key_of(TupleTableSlot *slot)
 
 /*
  * lock_workspace locks a workspace FOR KEY SHARE, as the foreign key of a row
- * that is added to it will, and returns its partner_key; 0 if there is none.
- * It does what SELECT ... FOR KEY SHARE by the owner does, for a fraction of
+ * that is added to it will, and leaves its partner_key; false is that there is
+ * no such workspace.  It does what SELECT ... FOR KEY SHARE by the owner does, for a fraction of
  * the time: a single activation has this beside its own row.
  *
  * In READ COMMITTED it needs no snapshot to find the row: the version that was
  * committed last leads to the one that is locked.  Only that there is none takes
  * one to say, for while a row moves a look without can miss it.
  */
-static int64
-lock_workspace(int64 workspace_id)
+static bool
+lock_workspace(int64 workspace_id, int64 *partner_key)
 {
 	Relation	rel = table_open(pp_our_relation(PP_WORKSPACE), RowShareLock);
-	Relation	index = index_open(pp_our_relation(PP_WORKSPACE_PKEY), RowShareLock);
+	Relation	index = index_open(pp_our_relation(PP_WORKSPACE_PARTNER_KEY), RowShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TM_Result	result = TM_Deleted;
-	int64		partner_key;
 
 	CommandCounterIncrement();
 	if (!IsolationUsesXactSnapshot() && find_workspace(rel, index, workspace_id, SnapshotSelf, slot))
@@ -175,11 +174,12 @@ lock_workspace(int64 workspace_id)
 		if (result == TM_Updated)
 			elog(ERROR, "could not follow the versions of workspace " INT64_FORMAT, workspace_id);
 	}
-	partner_key = result == TM_Ok ? partner_key_of(slot) : 0;
+	if (result == TM_Ok)
+		*partner_key = partner_key_of(slot);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, NoLock);
 	table_close(rel, NoLock);
-	return partner_key;
+	return result == TM_Ok;
 }
 
 /*
@@ -213,49 +213,75 @@ remember_last(void)
 }
 
 /*
- * pp_partner_key_to_stay returns the partner_key of a workspace that rows are
- * added to, 0 for none and for an absent one, and makes sure that it stays the
- * same until the end of the transaction.  Without the lock a transfer in
- * between would leave the row with the partner of before, and the foreign key
- * would refuse it.  It waits for a transfer that is under way; with a snapshot
- * from before it raises 40001.
+ * is_remembered tells whether the current (sub)transaction has locked a
+ * workspace, which is then in last_locked.
+ */
+static bool
+is_remembered(int64 workspace_id, TransactionId self)
+{
+	LockedWorkspace *locked;
+
+	if (locked_by != self)
+	{
+		locked_by = InvalidTransactionId;
+		locked_workspaces = NULL;
+		return false;
+	}
+	if (last_locked.workspace_id == workspace_id)
+		return true;
+	locked_by = InvalidTransactionId;
+	if (locked_workspaces == NULL)
+	{
+		begin_table();
+		remember_last();
+	}
+	locked = hash_search(locked_workspaces, &workspace_id, HASH_FIND, NULL);
+	if (locked == NULL)
+		return false;
+	last_locked = *locked;
+	locked_by = self;
+	return true;
+}
+
+/*
+ * pp_workspace_to_stay leaves the partner_key of a workspace that rows are added
+ * to, and makes sure that both stay until the end of the transaction; false is
+ * that there is no such workspace.  Without the lock a transfer in between would
+ * leave the row with the partner of before, and the foreign key would refuse it.
+ * It waits for a transfer that is under way; with a snapshot from before it
+ * raises 40001.
+ */
+bool
+pp_workspace_to_stay(int64 workspace_id, int64 *partner_key)
+{
+	TransactionId self = GetCurrentTransactionId();
+
+	if (!is_remembered(workspace_id, self))
+	{
+		LockedWorkspace locked = {.workspace_id = workspace_id};
+
+		if (!lock_workspace(workspace_id, &locked.partner_key))
+			return false;
+		last_locked = locked;
+		if (locked_workspaces != NULL)
+			remember_last();
+		locked_by = self;
+	}
+	*partner_key = last_locked.partner_key;
+	return true;
+}
+
+/*
+ * pp_partner_key_to_stay is pp_workspace_to_stay with 0 for an absent workspace,
+ * which others refuse.
  */
 int64
 pp_partner_key_to_stay(int64 workspace_id)
 {
-	TransactionId self = GetCurrentTransactionId();
+	int64		partner_key = 0;
 
-	if (locked_by == self)
-	{
-		LockedWorkspace *locked;
-
-		if (last_locked.workspace_id == workspace_id)
-			return last_locked.partner_key;
-		locked_by = InvalidTransactionId;
-		if (locked_workspaces == NULL)
-		{
-			begin_table();
-			remember_last();
-		}
-		locked = hash_search(locked_workspaces, &workspace_id, HASH_FIND, NULL);
-		if (locked != NULL)
-		{
-			last_locked = *locked;
-			locked_by = self;
-			return last_locked.partner_key;
-		}
-	}
-	else
-	{
-		locked_by = InvalidTransactionId;
-		locked_workspaces = NULL;
-	}
-	last_locked.partner_key = lock_workspace(workspace_id);
-	last_locked.workspace_id = workspace_id;
-	if (locked_workspaces != NULL)
-		remember_last();
-	locked_by = self;
-	return last_locked.partner_key;
+	(void) pp_workspace_to_stay(workspace_id, &partner_key);
+	return partner_key;
 }
 
 /*
@@ -381,7 +407,7 @@ partner_portal_guard_workspace(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && pp_restoring())
 		return PointerGetDatum(row);
 
-	/* one's own transfer changes what pp_partner_key_to_stay() remembers */
+	/* one's own transfer changes what pp_workspace_to_stay() remembers */
 	locked_by = InvalidTransactionId;
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) && !by_our_functions(trigger->tg_relation))
 		check_update(trigger);
