@@ -207,7 +207,10 @@ pp_workspace(int64 workspace_id, PpWorkspace *workspace)
 	if (!found)
 		return false;
 
-	/* The absent are not remembered, so a new workspace need not be announced. */
+	/*
+	 * The absent are not remembered, so a new workspace need not be
+	 * announced.
+	 */
 	if (workspaces != NULL && hash_get_num_entries(workspaces) >= KEPT_WORKSPACES)
 	{
 		hash_destroy(workspaces);

@@ -29,12 +29,14 @@ PG_FUNCTION_INFO_V1(partner_portal_erase_activity);
 PG_FUNCTION_INFO_V1(partner_portal_delete_activity);
 
 /* What this backend is doing to the log at the moment. */
-static enum
+typedef enum Deed
 {
 	NOTHING,
 	ERASING,
 	FORGETTING
-} allowed = NOTHING;
+} Deed;
+
+static Deed allowed = NOTHING;
 
 #define ERASE_ACCOUNT	"account_digest = partner_portal.activity_digest(account_salt, account_email, NULL)," \
 						" account_salt = NULL, account_email = NULL"

@@ -114,7 +114,10 @@ pp_log_lines(List *lines)
 	PpLogLine **sorted = palloc(count * sizeof(PpLogLine *));
 
 	for (int i = 0; i < count; i++)
-		placed[i] = (PlacedLine) {list_nth(lines, i), i};
+	{
+		placed[i].line = list_nth(lines, i);
+		placed[i].place = i;
+	}
 	qsort(placed, count, sizeof(PlacedLine), compare_lines);
 	for (int i = 0; i < count; i++)
 		sorted[i] = placed[i].line;
@@ -488,7 +491,11 @@ partner_portal_write_activity(PG_FUNCTION_ARGS)
 	line.details = text_to_cstring(pp_text_argument(fcinfo, 3));
 	line.about = PG_ARGISNULL(4) ? 0 : PG_GETARG_INT64(4);
 	line.by_application = true;
-	/* Everybody locks the workspace first, then its counters: the caller may go on to change it. */
+
+	/*
+	 * Everybody locks the workspace first, then its counters: the caller may
+	 * go on to change it.
+	 */
 	(void) pp_partner_key_to_stay(line.workspace_id);
 	PG_RETURN_INT64(pp_usage_log(lines, 1));
 }

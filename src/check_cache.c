@@ -36,7 +36,9 @@ typedef struct CheckSet
 	int			uses;			/* statements that use it */
 	bool		current;		/* it is in the table of sets */
 	int			count;
-	Expr	   *checks[FLEXIBLE_ARRAY_MEMBER];	/* in the order of the relation's; NULL is not enforced */
+	Expr	   *checks[FLEXIBLE_ARRAY_MEMBER];	/* in the order of the
+												 * relation's; NULL is not
+												 * enforced */
 } CheckSet;
 
 typedef struct CheckEntry

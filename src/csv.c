@@ -42,7 +42,7 @@ typedef struct CsvPlace
 } CsvPlace;
 
 /* What the parser's callback reads from; it takes no argument. */
-static struct
+typedef struct Feed
 {
 	const char *at;
 	const char *end;
@@ -50,7 +50,9 @@ static struct
 	bool		line_begins;
 	char		pending[8];		/* to be handed over before what is at "at" */
 	int			n_pending;
-} feed;
+} Feed;
+
+static Feed feed;
 
 PG_FUNCTION_INFO_V1(partner_portal_csv_lines);
 
@@ -216,12 +218,19 @@ partner_portal_csv_lines(PG_FUNCTION_ARGS)
 	int			nfields;
 
 	InitMaterializedSRF(fcinfo, 0);
-	/* in SQL_ASCII bytes are what the client sent; elsewhere there is no such character */
+
+	/*
+	 * in SQL_ASCII bytes are what the client sent; elsewhere there is no such
+	 * character
+	 */
 	if ((GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII) &&
 		end - begin >= 3 && memcmp(begin, "\xEF\xBB\xBF", 3) == 0)
 		begin += 3;
 
-	/* a quote that is never closed swallows the rest: that record is a bad one */
+	/*
+	 * a quote that is never closed swallows the rest: that record is a bad
+	 * one
+	 */
 	place.at = begin;
 	place.line = 1;
 	last = place;

@@ -45,8 +45,8 @@ typedef enum PpOutcome
 	PP_GONE,					/* never, and nothing else to this endpoint */
 	PP_CONFIGURATION,			/* the relay's or our settings' fault: the
 								 * destination waits, no attempt is counted */
-	PP_ABORTED					/* we stopped, or lack resources: no attempt is
-								 * counted */
+	PP_ABORTED					/* we stopped, or lack resources: no attempt
+								 * is counted */
 } PpOutcome;
 
 typedef struct PpTransfer
@@ -85,7 +85,8 @@ typedef struct PpTransfer
 	int			replies;		/* SMTP: whole ones */
 	int64		give_up;		/* SMTP: when to cut the connection, in ms */
 	bool		opened;			/* it has a connection of its own */
-	bool		cut;			/* we cut the connection, for want of an answer */
+	bool		cut;			/* we cut the connection, for want of an
+								 * answer */
 	bool		in_clear;		/* plain text: allowed addresses only */
 	bool		data_begun;		/* SMTP: 354 was seen */
 	bool		blocked;		/* the address guard said no */

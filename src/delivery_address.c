@@ -226,20 +226,20 @@ parse_number(const char *text, int least, int most, int *number)
 static bool
 parse_entry(const char *entry, size_t length, PpAllowed *allowed)
 {
-	char		text[80];
-	char	   *host = text;
+	char		copy[80];
+	char	   *host = copy;
 	char	   *slash;
 	char	   *port = NULL;
 	int			most;
 
-	if (length == 0 || length >= sizeof(text))
+	if (length == 0 || length >= sizeof(copy))
 		return false;
-	memcpy(text, entry, length);
-	text[length] = '\0';
+	memcpy(copy, entry, length);
+	copy[length] = '\0';
 
 	if (*host == '[')
 	{
-		char	   *bracket = strchr(text, ']');
+		char	   *bracket = strchr(copy, ']');
 
 		if (bracket == NULL)
 			return false;
@@ -250,9 +250,9 @@ parse_entry(const char *entry, size_t length, PpAllowed *allowed)
 		else if (bracket[1] != '\0')
 			return false;
 	}
-	else if (strchr(text, ':') != NULL && strchr(text, ':') == strrchr(text, ':'))
+	else if (strchr(copy, ':') != NULL && strchr(copy, ':') == strrchr(copy, ':'))
 	{
-		port = strchr(text, ':');
+		port = strchr(copy, ':');
 		*port++ = '\0';
 	}
 

@@ -50,7 +50,7 @@ pp_answer_header(char *data, size_t size, size_t count, void *arg)
 			reply = (data[0] - '0') * 100 + (data[1] - '0') * 10 + (data[2] - '0');
 		if (reply == 354)
 			transfer->data_begun = true;
-		if (reply != 0 && reply != 221)	/* 221 only answers our leaving */
+		if (reply != 0 && reply != 221) /* 221 only answers our leaving */
 			transfer->last_reply = reply;
 		if (length > 3 && data[3] != '-' && reply != 0)
 			transfer->replies++;
@@ -135,7 +135,8 @@ judge_mail(PpTransfer *transfer, PpEnd end, const char *reason)
 		return;
 	}
 	if (!transfer->data_begun && (end == PP_END_BEFORE || transfer->last_reply == 0))
-		transfer->outcome = PP_CONFIGURATION;	/* nothing was said of this mail */
+		transfer->outcome = PP_CONFIGURATION;	/* nothing was said of this
+												 * mail */
 	else if (transfer->last_reply == 354)
 		transfer->outcome = PP_AMBIGUOUS;
 	else if (class == 5 && of_sender && transfer->last_reply != 552)

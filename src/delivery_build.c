@@ -126,6 +126,7 @@ build_mail(const PpClaimed *message, PpTransfer *transfer, const PpRelay *relay)
 	transfer->sender = put_text(&room, relay->sender, strlen(relay->sender));
 	transfer->recipient = put_text(&room, mail.recipient, strlen(mail.recipient));
 	transfer->body_length = text.len;
+
 	transfer->body = put_text(&room, text.data, text.len);
 	return NULL;
 }
@@ -257,7 +258,10 @@ pp_build(const PpClaimed *message, const PpRelay *relay)
 	{
 		ErrorData  *error;
 
-		/* Only pure computation, a file read and the reading of a long text can have failed. */
+		/*
+		 * Only pure computation, a file read and the reading of a long text
+		 * can have failed.
+		 */
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
@@ -275,4 +279,3 @@ pp_build(const PpClaimed *message, const PpRelay *relay)
 	PG_END_TRY();
 	return transfer;
 }
-

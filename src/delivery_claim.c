@@ -30,7 +30,9 @@
 #include "delivery.h"
 #include "partner_portal.h"
 
-#define LEASE_MS	(7200 * INT64CONST(1000))	/* PP_SLOTS of the longest mails; a dead engine's are freed at once */
+#define LEASE_MS	(7200 * INT64CONST(1000))	/* PP_SLOTS of the longest
+												 * mails; a dead engine's are
+												 * freed at once */
 
 enum
 {
@@ -92,7 +94,8 @@ typedef struct Claim
 	Table		destination;
 	Table		endpoint;
 	TupleTableSlot *leased;		/* the row of the queue that is written */
-	PpRowWriter *writer;		/* for rows that move to another page, else NULL */
+	PpRowWriter *writer;		/* for rows that move to another page, else
+								 * NULL */
 	PpEndpoint	peer;			/* of the destination at hand */
 } Claim;
 
@@ -266,7 +269,11 @@ begin_at(Claim *claim, const PpDue *due)
 	ScanKeyData keys[2];
 
 	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(due->destination));
-	/* (next_attempt_at, notification_id) >= ..., whose members are compared by the index's support function */
+
+	/*
+	 * (next_attempt_at, notification_id) >= ..., whose members are compared
+	 * by the index's support function
+	 */
 	ScanKeyEntryInitialize(&place[0], SK_ROW_MEMBER, 2, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
 						   F_TIMESTAMPTZ_CMP, TimestampTzGetDatum(due->next_attempt_at));
 	ScanKeyEntryInitialize(&place[1], SK_ROW_MEMBER | SK_ROW_END, 3, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,

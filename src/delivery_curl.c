@@ -344,7 +344,11 @@ collect(PpNetwork *network, Pool *pool)
 			curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **) &transfer) != CURLE_OK || transfer == NULL)
 			continue;
 		judge(network, transfer, result);
-		/* What a mail has left of its connection is no good, and libcurl may keep it (8.23 does). */
+
+		/*
+		 * What a mail has left of its connection is no good, and libcurl may
+		 * keep it (8.23 does).
+		 */
 		if (transfer->mail && result != CURLE_OK)
 			pool->kind = POOL_RETIRED;
 		curl_multi_remove_handle(pool->multi, easy);
@@ -424,8 +428,8 @@ pp_network_run(PpNetwork *network)
 			long		timeout = -1;
 
 			/*
-			 * Asked an instant too early, libcurl does nothing and thinks that
-			 * its timer still runs; so ask for it.
+			 * Asked an instant too early, libcurl does nothing and thinks
+			 * that its timer still runs; so ask for it.
 			 */
 			curl_multi_socket_action(pool->multi, CURL_SOCKET_TIMEOUT, 0, &running);
 			curl_multi_timeout(pool->multi, &timeout);

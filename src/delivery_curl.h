@@ -63,9 +63,9 @@ struct PpNetwork
 
 /* in delivery_pool.c */
 extern int64 pp_now_ms(void);
-extern int pp_pool_timer(CURLM *multi, long timeout, void *arg);
+extern int	pp_pool_timer(CURLM *multi, long timeout, void *arg);
 extern void pp_pool_remember_socket(Pool *pool, int fd);
-extern int pp_pool_close_socket(void *arg, curl_socket_t fd);
+extern int	pp_pool_close_socket(void *arg, curl_socket_t fd);
 extern void pp_pool_cut_all(Pool *pool);
 extern void pp_pool_close(Pool *pool);
 extern Pool *pp_pool_find(PpNetwork *network, PoolKind kind);

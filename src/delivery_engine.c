@@ -238,7 +238,8 @@ claim(Engine *engine)
 		claimed = pp_queue_claim(&engine->round, engine->token, room, engine->slots, engine->slot_count,
 								 &engine->relay, &engine->claimed);
 	if (!engine->worker && !looked && room > 0 && claimed == 0 && engine->slot_count == 0)
-		engine->round.next_look = 0;	/* nothing is under way that a look could hold up */
+		engine->round.next_look = 0;	/* nothing is under way that a look
+										 * could hold up */
 	engine->exhausted = looked && engine->round.around && claimed == 0;
 }
 
@@ -278,7 +279,8 @@ turn(Engine *engine)
 	if (!pp_section_enter(engine->worker, &section))
 		return false;
 	if (engine->stopping)
-		pp_pin_setting("lock_timeout", "1s");	/* who stops an engine waits for it */
+		pp_pin_setting("lock_timeout", "1s");	/* who stops an engine waits
+												 * for it */
 	configure(engine);
 	if (engine->ended != NULL)
 		pp_queue_record(engine->token, engine->ended);
@@ -400,7 +402,8 @@ guarded_turn(Engine *engine)
 		RESUME_INTERRUPTS();
 		free_list(&engine->claimed);
 		engine->problems++;
-		engine->round.next_look = engine->round.next_busy_look = 0;	/* what was claimed is free again */
+		engine->round.next_look = engine->round.next_busy_look = 0; /* what was claimed is
+																	 * free again */
 		engine->rest_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
 	}
 	PG_END_TRY();

@@ -150,7 +150,11 @@ open_pool(PpNetwork *network, PoolKind kind)
 		curl_multi_setopt(pool->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
 		curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, (long) PP_SLOTS);
 #if LIBCURL_VERSION_NUM >= 0x081400
-		/* The threads that resolve are now the handle's: its end waits for none, and each transfer may have one that hangs. */
+
+		/*
+		 * The threads that resolve are now the handle's: its end waits for
+		 * none, and each transfer may have one that hangs.
+		 */
 		curl_multi_setopt(pool->multi, CURLMOPT_QUICK_EXIT, 1L);
 		curl_multi_setopt(pool->multi, CURLMOPT_RESOLVE_THREADS_MAX, (long) PP_SLOTS);
 #endif
@@ -220,4 +224,3 @@ pp_restore_signals(const sigset_t *saved)
 {
 	pthread_sigmask(SIG_SETMASK, saved, NULL);
 }
-

@@ -92,7 +92,8 @@ typedef struct Record
 	Table		queue;
 	Table		notification;
 	TupleTableSlot *marked;		/* the row of notification that is written */
-	PpRowWriter *writer;		/* for rows that move to another page, else NULL */
+	PpRowWriter *writer;		/* for rows that move to another page, else
+								 * NULL */
 } Record;
 
 /*

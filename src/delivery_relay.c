@@ -62,4 +62,3 @@ pp_relay_read(PpRelay *relay)
 	snprintf(relay->url, sizeof(relay->url), strchr(relay->host, ':') ? "%s[%s]:%d/%s" : "%s%s:%d/%s",
 			 tls ? "smtps://" : "smtp://", relay->host, port, strrchr(relay->sender, '@') + 1);
 }
-

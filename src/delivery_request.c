@@ -125,7 +125,7 @@ set_mail(CURL *easy, PpTransfer *transfer)
 	transfer->in_clear = !implicit_tls && relay->in_clear && relay->user[0] == '\0';
 
 	return curl_easy_setopt(easy, CURLOPT_USE_SSL,
-						 (long) (transfer->in_clear ? CURLUSESSL_NONE : CURLUSESSL_ALL)) == CURLE_OK &&
+							(long) (transfer->in_clear ? CURLUSESSL_NONE : CURLUSESSL_ALL)) == CURLE_OK &&
 		(relay->user[0] == '\0' ||
 		 (curl_easy_setopt(easy, CURLOPT_USERNAME, relay->user) == CURLE_OK &&
 		  curl_easy_setopt(easy, CURLOPT_PASSWORD, relay->password) == CURLE_OK)) &&

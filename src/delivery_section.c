@@ -95,7 +95,11 @@ pp_section_enter(bool worker, PpSection *section)
 			CommitTransactionCommand();
 		return false;
 	}
-	/* Each section by itself, so that what it read goes with it and not with a procedure that runs for long. */
+
+	/*
+	 * Each section by itself, so that what it read goes with it and not with
+	 * a procedure that runs for long.
+	 */
 	if (SPI_connect_ext(worker ? 0 : SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	if (worker)

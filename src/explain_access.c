@@ -257,7 +257,10 @@ partner_portal_explain_access(PG_FUNCTION_ARGS)
 				 errmsg("account %lld not found", (long long) account_id)));
 	if (access == NULL || (!operator && !access->is_operator && !is_related(access, &workspace)))
 	{
-		/* Who may not know the workspace learns nothing, nor who asks about a stranger. */
+		/*
+		 * Who may not know the workspace learns nothing, nor who asks about a
+		 * stranger.
+		 */
 		if (identity != NULL)
 			pp_workspace_not_found(workspace_id);
 		access = &nobody;
@@ -271,7 +274,7 @@ partner_portal_explain_access(PG_FUNCTION_ARGS)
 	{
 		char	   *missing;
 		char	   *through = explain(access, identity, &workspace,
-									PG_ARGISNULL(2) ? NULL : &product, permission, &missing);
+									  PG_ARGISNULL(2) ? NULL : &product, permission, &missing);
 		Datum		values[4] = {0};
 		bool		nulls[4] = {false, false, through == NULL, missing == NULL};
 

@@ -32,14 +32,16 @@
 #include "partner_portal.h"
 
 /* Customers of the partner asked for last; partner_key 0 is all workspaces. */
-static struct
+typedef struct Customers
 {
 	uint64		generation;		/* 0 is never valid */
 	int64		partner_key;
 	int			n;
 	Datum	   *ids;
 	MemoryContext context;
-} customers;
+} Customers;
+
+static Customers customers;
 
 /* in policy_reader.c */
 extern Datum partner_portal_granted_workspaces(PG_FUNCTION_ARGS);

@@ -194,7 +194,7 @@ load_keys(const PpFileStamp *stamp)
 	{
 		PpJson	   *set = pp_json_parse(content, length);
 		const PpJson *keys = set != NULL && set->kind == PP_JSON_OBJECT ?
-		pp_json_member(set, "keys") : NULL;
+			pp_json_member(set, "keys") : NULL;
 
 		if (keys == NULL || keys->kind != PP_JSON_ARRAY)
 			complain("is not a JSON Web Key Set");
@@ -213,7 +213,7 @@ const PpKeySet *
 pp_key_set(void)
 {
 	const char *path = pp_jwks_file == NULL ? "" : pp_jwks_file;
-	PpFileStamp	stamp;
+	PpFileStamp stamp;
 	bool		same;
 
 	if (*path == '\0' || strlen(path) >= sizeof(loaded_path))

@@ -184,6 +184,17 @@ pp_history_add(PpHistory *history, int64 workspace_id, int64 key_id, int kind,
 			   Datum account_id, bool no_account, int64 partner_key,
 			   TimestampTz active_from, TimestampTz active_until)
 {
+	Stretch		stretch = {
+		.workspace_id = workspace_id,
+		.key_id = key_id,
+		.partner_key = partner_key,
+		.account_id = no_account ? 0 : DatumGetInt64(account_id),
+		.active_from = active_from,
+		.active_until = active_until,
+		.kind = kind,
+		.no_account = no_account
+	};
+
 	if (active_from >= active_until)
 		return;
 	if (history->count == SORTED_STRETCHES)
@@ -194,16 +205,7 @@ pp_history_add(PpHistory *history, int64 workspace_id, int64 key_id, int kind,
 		history->stretches = history->stretches == NULL ? palloc(history->room * sizeof(Stretch)) :
 			repalloc(history->stretches, history->room * sizeof(Stretch));
 	}
-	history->stretches[history->count++] = (Stretch) {
-		.workspace_id = workspace_id,
-		.key_id = key_id,
-		.partner_key = partner_key,
-		.account_id = no_account ? 0 : DatumGetInt64(account_id),
-		.active_from = active_from,
-		.active_until = active_until,
-		.kind = kind,
-		.no_account = no_account
-	};
+	history->stretches[history->count++] = stretch;
 }
 
 /*

@@ -148,7 +148,8 @@ run_as_database(KeyDeed deed, KeyChoice choice, int64 workspace_id, int64 how_ma
 	PpKeyContext outer = pp_key_context;
 	ArrayType  *result;
 
-	pp_key_context = (PpKeyContext) {stamped, true};
+	pp_key_context.reason = stamped;
+	pp_key_context.lifting = true;
 	PG_TRY();
 	{
 		result = run_statement(deed, choice, workspace_id, how_many, picked);

@@ -28,6 +28,8 @@
 void
 pp_restamp_add(PpRestamps *list, int64 workspace_id, int64 key_id, bool start, TimestampTz time)
 {
+	PpRestamp	restamp = {workspace_id, start, time, key_id};
+
 	if (list->count == list->room)
 	{
 		list->room = list->room == 0 ? 16 : list->room * 2;
@@ -35,7 +37,7 @@ pp_restamp_add(PpRestamps *list, int64 workspace_id, int64 key_id, bool start, T
 			palloc_extended(list->room * sizeof(PpRestamp), MCXT_ALLOC_HUGE) :
 			repalloc_huge(list->items, list->room * sizeof(PpRestamp));
 	}
-	list->items[list->count++] = (PpRestamp) {workspace_id, start, time, key_id};
+	list->items[list->count++] = restamp;
 }
 
 /*

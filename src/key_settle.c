@@ -31,7 +31,8 @@
 typedef struct Unsettled
 {
 	int64		workspace_id;
-	int			activated;		/* more active than before, by the triggers so far */
+	int			activated;		/* more active than before, by the triggers so
+								 * far */
 	bool		owners;			/* whether an owner left */
 } Unsettled;
 
@@ -273,7 +274,9 @@ note_unsettled(int64 workspace_id, int activated, bool owners)
 	MemoryContext old_context = MemoryContextSwitchTo(running->context);
 	Unsettled  *item = palloc(sizeof(Unsettled));
 
-	*item = (Unsettled) {workspace_id, activated, owners};
+	item->workspace_id = workspace_id;
+	item->activated = activated;
+	item->owners = owners;
 	running->unsettled = lappend(running->unsettled, item);
 	if (running->places != NULL)
 	{

@@ -136,7 +136,7 @@ note_key(PpKeyNote *note, const KeyRow *row)
 static PpEnded
 as_ended(PpUsageChange *change, const KeyRow *old, const KeyRow *new)
 {
-	return (PpEnded) {
+	PpEnded		ended = {
 		.change = change,
 		.key_id = old->key_id,
 		.partner_key = old->partner_key,
@@ -147,6 +147,8 @@ as_ended(PpUsageChange *change, const KeyRow *old, const KeyRow *new)
 		.no_account = old->no_account,
 		.goes_on = new != NULL && new->active
 	};
+
+	return ended;
 }
 
 /*

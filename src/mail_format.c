@@ -28,7 +28,8 @@
 #include "partner_portal.h"
 
 #define LINE_LENGTH		76
-#define WORD_BYTES		39		/* of text in one encoded word, so that its line has at most 76 */
+#define WORD_BYTES		39		/* of text in one encoded word, so that its
+								 * line has at most 76 */
 
 PG_FUNCTION_INFO_V1(partner_portal_mail_message);
 
@@ -108,10 +109,10 @@ pp_mail_parse_sender(const char *from, char *address, size_t address_size,
  * has_control tells whether a text holds a control byte.
  */
 static bool
-has_control(const char *text)
+has_control(const char *string)
 {
-	for (; *text != '\0'; text++)
-		if ((unsigned char) *text < 0x20 || *text == 0x7f)
+	for (; *string != '\0'; string++)
+		if ((unsigned char) *string < 0x20 || *string == 0x7f)
 			return true;
 	return false;
 }
@@ -120,10 +121,10 @@ has_control(const char *text)
  * all_ascii tells whether a text is of ASCII alone.
  */
 static bool
-all_ascii(const char *text)
+all_ascii(const char *string)
 {
-	for (; *text != '\0'; text++)
-		if ((unsigned char) *text >= 0x80)
+	for (; *string != '\0'; string++)
+		if ((unsigned char) *string >= 0x80)
 			return false;
 	return true;
 }
@@ -134,18 +135,18 @@ all_ascii(const char *text)
  * characters.
  */
 static void
-append_words(StringInfo into, const char *text, bool phrase)
+append_words(StringInfo into, const char *string, bool phrase)
 {
-	size_t		length = strlen(text);
-	bool		plain = length <= 60 && strstr(text, "=?") == NULL;
+	size_t		length = strlen(string);
+	bool		plain = length <= 60 && strstr(string, "=?") == NULL;
 
-	for (const char *c = text; *c != '\0' && plain; c++)
+	for (const char *c = string; *c != '\0' && plain; c++)
 		if ((unsigned char) *c >= 0x7f ||
 			(phrase && !isalnum((unsigned char) *c) && strchr(" !#$%&'*+-/=?^_`{|}~", *c) == NULL))
 			plain = false;
 	if (plain)
 	{
-		appendStringInfoString(into, text);
+		appendStringInfoString(into, string);
 		return;
 	}
 	for (size_t from = 0; from < length;)
@@ -153,12 +154,13 @@ append_words(StringInfo into, const char *text, bool phrase)
 		char		encoded[80];
 		size_t		take = Min(length - from, WORD_BYTES);
 
-		while (take > 0 && from + take < length && ((unsigned char) text[from + take] & 0xc0) == 0x80)
+		while (take > 0 && from + take < length && ((unsigned char) string[from + take] & 0xc0) == 0x80)
 			take--;
-		if (take == 0)			/* what is no UTF-8, in a database without encoding */
+		if (take == 0)			/* what is no UTF-8, in a database without
+								 * encoding */
 			take = Min(length - from, WORD_BYTES);
 		appendStringInfo(into, "%s=?UTF-8?B?%.*s?=", from == 0 ? "" : "\r\n ",
-						 pg_b64_encode((const void *) (text + from), take, encoded, sizeof(encoded)), encoded);
+						 pg_b64_encode((const void *) (string + from), take, encoded, sizeof(encoded)), encoded);
 		from += take;
 	}
 }

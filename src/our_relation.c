@@ -44,7 +44,8 @@ static const char *const relation_names[PP_OUR_RELATIONS] = {
 
 static Oid	relation_oids[PP_OUR_RELATIONS];
 static Oid	schema_oid;
-static bool schema_known = false;	/* whether schema_oid tells, which is InvalidOid where there is none */
+static bool schema_known = false;	/* whether schema_oid tells, which is
+									 * InvalidOid where there is none */
 
 /*
  * forget_relations forgets what was looked up.

@@ -322,11 +322,9 @@ pp_outbox_write(PpOutbox *outbox, const PpMessage *message)
 		outbox->room *= 2;
 		outbox->written = repalloc_huge(outbox->written, outbox->room * sizeof(Written));
 	}
-	outbox->written[outbox->count++] = (Written) {
-		.workspace_id = message->workspace_id,
-		.notification_id = id,
-		.destination = message->endpoint_id
-	};
+	outbox->written[outbox->count].workspace_id = message->workspace_id;
+	outbox->written[outbox->count].notification_id = id;
+	outbox->written[outbox->count++].destination = message->endpoint_id;
 	return id;
 }
 

@@ -91,13 +91,17 @@ typedef uint32 PpStanding;
 #define PP_ADMINISTRATOR		((PpStanding) 1 << 1)
 #define PP_MEMBER				((PpStanding) 1 << 2)
 #define PP_GUEST				((PpStanding) 1 << 3)
-#define PP_PARTNER				((PpStanding) 1 << 4)	/* owner or administrator of its partner */
-#define PP_ACCOUNT_OWNER		((PpStanding) 1 << 5)	/* on the partner's staff for it */
-#define PP_SYSTEM_ADMINISTRATOR ((PpStanding) 1 << 6)	/* likewise */
-#define PP_OWN_PARTNER			((PpStanding) 1 << 7)	/* it is a partner, and one's own as owner or administrator */
-#define PP_GRANT_LIMITED		((PpStanding) 1 << 8)	/* a grant on some products or categories */
-#define PP_GRANT_READ			((PpStanding) 1 << 9)	/* a complete grant with "read" or "manage" */
-#define PP_GRANT_MANAGE			((PpStanding) 1 << 10)	/* a complete grant with "manage" */
+/* owner or administrator of its partner */
+#define PP_PARTNER				((PpStanding) 1 << 4)
+/* on the partner's staff for it */
+#define PP_ACCOUNT_OWNER		((PpStanding) 1 << 5)
+#define PP_SYSTEM_ADMINISTRATOR ((PpStanding) 1 << 6)
+/* it is a partner, and one's own as owner or administrator */
+#define PP_OWN_PARTNER			((PpStanding) 1 << 7)
+/* a grant: on some products or categories, or complete with "read" or "manage" or with "manage" alone */
+#define PP_GRANT_LIMITED		((PpStanding) 1 << 8)
+#define PP_GRANT_READ			((PpStanding) 1 << 9)
+#define PP_GRANT_MANAGE			((PpStanding) 1 << 10)
 
 /* in acl_cache.c: what decides access, as of the latest commit */
 typedef struct PpWorkspace
@@ -243,6 +247,7 @@ extern void pp_pin_search_path(void);
 extern void pp_become_owner(PpOwner *self);
 extern void pp_stop_being_owner(const PpOwner *self);
 extern void pp_keep_plan(struct _SPI_plan **plan, const char *sql, int count, Oid *types);
+
 /* in portal_plan.c: plans of isolated tables */
 extern void pp_plan_for_portal(int64 portal_id);
 
@@ -383,7 +388,8 @@ typedef struct PpLogLine
 	const char *action;
 	const char *description;
 	const char *details;		/* a JSON object; NULL is an empty one */
-	const void *details_value;	/* the same as Jsonb, whose text details then is exactly; or NULL */
+	const void *details_value;	/* the same as Jsonb, whose text details then
+								 * is exactly; or NULL */
 	int64		about;			/* account that it tells about; 0 is none */
 	bool		by_application; /* written by log_activity() */
 } PpLogLine;
@@ -396,6 +402,7 @@ extern void pp_log_end(PpLog *log);
 
 /* in rate.c: money */
 extern int64 pp_to_minor(Numeric numerator, int64 denominator, int digits);
+
 /* in billing_period.c: boundaries in a workspace's own time zone */
 extern pg_tz *pp_time_zone(const char *name);
 extern void pp_check_instant(TimestampTz at);
@@ -486,7 +493,7 @@ typedef struct PpClaims
 
 extern bool pp_base64url_decode(const char *text, size_t length, uint8 *bytes, size_t *bytes_length);
 extern bool pp_token_split(const char *token, size_t length, PpTokenPart parts[3]);
-extern bool pp_parse_id(const char *text, int64 *id);
+extern bool pp_parse_id(const char *digits, int64 *id);
 extern bool pp_token_verify(const char *token, size_t length, PpClaims *claims);
 
 /* in outbox.c: messages owed, and waking the worker when their transaction commits */
@@ -496,7 +503,8 @@ typedef struct PpMessage
 	int64		partner_key;	/* its partner now */
 	const char *kind;
 	const char *dedupe_key;
-	bool		certain;		/* keeps every CHECK, and is the first of its key */
+	bool		certain;		/* keeps every CHECK, and is the first of its
+								 * key */
 	int64		endpoint_id;	/* the webhook endpoint; 0 is by mail */
 	const char *recipient;		/* of a mail, as the following; NULL is none */
 	const char *locale;
@@ -529,12 +537,13 @@ typedef struct PpEvent
 	int64		workspace_id;	/* that it is about */
 	const char *name;
 	const char *data;			/* text of a JSON object with workspace_id */
-	const char *dedupe_key;		/* unique among those of its name and workspace */
+	const char *dedupe_key;		/* unique among those of its name and
+								 * workspace */
 	bool		certain;		/* as in PpMessage */
 } PpEvent;
 
 struct StringInfoData;
-extern void pp_append_number(struct StringInfoData *text, int64 number);
+extern void pp_append_number(struct StringInfoData *into, int64 number);
 extern bool pp_anybody_hears(void);
 extern int	pp_hearers(int64 workspace_id, const char *event, int64 hearers[2]);
 extern int	pp_owe_event(PpOutbox *outbox, int64 *heard_by, int count, const PpEvent *event);

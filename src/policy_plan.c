@@ -41,7 +41,8 @@
 typedef struct Merge
 {
 	PlannedStmt *stmt;
-	Bitmapset  *checked[CHECK_KINDS];	/* parameters that WITH CHECKs of each kind ask for */
+	Bitmapset  *checked[CHECK_KINDS];	/* parameters that WITH CHECKs of each
+										 * kind ask for */
 } Merge;
 
 static planner_hook_type prev_planner = NULL;

@@ -45,9 +45,11 @@ typedef struct Reader
 	const char *name;
 	const char *symbol;
 	PGFunction	function;
-	PpReader	read;			/* the same, of an access that was looked up; or NULL */
+	PpReader	read;			/* the same, of an access that was looked up;
+								 * or NULL */
 	int			nargs;			/* of type text */
-	Oid			oid;			/* InvalidOid until found, or where it is not ours */
+	Oid			oid;			/* InvalidOid until found, or where it is not
+								 * ours */
 	uint32		hash;			/* of the oid in the catalog cache */
 	bool		executable;		/* by checked_role */
 } Reader;

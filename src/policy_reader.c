@@ -29,7 +29,8 @@
 /* A list of workspaces as it was put together before. */
 typedef struct KeptList
 {
-	uint64		serial;			/* of the access that it follows from; 0 is no list */
+	uint64		serial;			/* of the access that it follows from; 0 is no
+								 * list */
 	int64		partner_id;
 	PpStanding	who;
 	PpStanding	granted;

@@ -243,7 +243,11 @@ shared_folders(int64 portal_id, bool to_edit)
 	MemoryContextSetParent(folders.context, CacheMemoryContext);
 	if (kept->context != NULL)
 		MemoryContextDelete(kept->context);
-	/* what changed meanwhile serves this one call, and is read again at the next */
+
+	/*
+	 * what changed meanwhile serves this one call, and is read again at the
+	 * next
+	 */
 	*kept = folders;
 	return kept;
 }

@@ -27,7 +27,8 @@ struct PpRowWriter
 	int			count;
 	Relation   *indexes;
 	IndexInfo **infos;
-	EState	   *estate;			/* for indexes that need the executor, else NULL */
+	EState	   *estate;			/* for indexes that need the executor, else
+								 * NULL */
 	ResultRelInfo *result;
 };
 

@@ -32,7 +32,8 @@ PpKeyContext pp_key_context = {NULL, false};
 
 typedef enum KeyStatus
 {
-	STATUS_OTHER,				/* NULL or unknown: the table's constraints refuse it */
+	STATUS_OTHER,				/* NULL or unknown: the table's constraints
+								 * refuse it */
 	STATUS_ACTIVE,
 	STATUS_DISABLED,
 	STATUS_REVOKED
@@ -245,7 +246,11 @@ stamp_update(const Datum *old_values, const bool *old_nulls, Datum *values, bool
 	refuse_change(old_values, values, nulls, KEY_KEY_ID);
 	refuse_change(old_values, values, nulls, KEY_KIND);
 	refuse_change(old_values, values, nulls, KEY_CREATED_AT);
-	/* a key that came with such a name, as by a restore, can still be disabled */
+
+	/*
+	 * a key that came with such a name, as by a restore, can still be
+	 * disabled
+	 */
 	for (int column = KEY_SERIAL; column <= KEY_LABEL; column++)
 		if (!nulls[column - 1] &&
 			(old_nulls[column - 1] || !datumIsEqual(old_values[column - 1], values[column - 1], false, -1)))

@@ -89,7 +89,8 @@ typedef struct PpMember
 typedef struct PpUsageChange
 {
 	int64		workspace_id;	/* hash key */
-	bool		inserted;		/* whether there are new keys, and what they say is its partner */
+	bool		inserted;		/* whether there are new keys, and what they
+								 * say is its partner */
 	int64		lowest_partner_key;
 	int64		highest_partner_key;
 	int			total[PP_KINDS];
@@ -97,7 +98,8 @@ typedef struct PpUsageChange
 	int			owners;
 	int			activations;	/* keys that became active */
 	int			deleted;		/* active keys deleted: they end by the clock */
-	TimestampTz first_activation;	/* earliest and latest stamps, as the rows say */
+	TimestampTz first_activation;	/* earliest and latest stamps, as the rows
+									 * say */
 	TimestampTz first_end;
 	TimestampTz last_end;
 	bool		ends;			/* whether there are keys that stopped */
@@ -110,7 +112,8 @@ typedef struct PpUsageChange
 	int			ended_place;	/* of the next of them, in order of workspaces */
 
 	TimestampTz clock;			/* end of the deleted ones */
-	TimestampTz start_floor;	/* activations stamped before it are moved to start_to */
+	TimestampTz start_floor;	/* activations stamped before it are moved to
+								 * start_to */
 	TimestampTz start_to;
 	TimestampTz end_floor;		/* other stamps before it are moved to end_to */
 	TimestampTz end_to;
@@ -124,10 +127,11 @@ typedef struct PpEnded
 	int64		partner_key;
 	int64		account_id;
 	TimestampTz active_from;
-	TimestampTz stamp;			/* its end as the row says; DT_NOBEGIN is by the clock */
+	TimestampTz stamp;			/* its end as the row says; DT_NOBEGIN is by
+								 * the clock */
 	short		kind;
 	bool		no_account;
-	bool		goes_on;			/* as another stretch, which begins then */
+	bool		goes_on;		/* as another stretch, which begins then */
 } PpEnded;
 
 /* The changes of one statement, by workspace. */
@@ -138,7 +142,7 @@ typedef struct PpChanges
 	HTAB	   *others;			/* NULL while there is none */
 	PpUsageChange *last;		/* the one looked up last */
 	PpUsageChange **sorted;		/* all of them, once they are counted */
-	PpEnded	   *ended;			/* the stretches that ended */
+	PpEnded    *ended;			/* the stretches that ended */
 	int			ended_count;	/* of all, noted or not */
 	int			ended_room;
 } PpChanges;

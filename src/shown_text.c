@@ -57,10 +57,10 @@ static const Range hidden[] = {
 	{0x17B4, 0x17B5},			/* KHMER INHERENT VOWELS */
 	{0x200B, 0x200B},			/* ZERO WIDTH SPACE */
 	{0x200E, 0x200F},			/* LEFT-TO-RIGHT and RIGHT-TO-LEFT MARK */
-	{0x2028, 0x202E},			/* LINE and PARAGRAPH SEPARATOR, embeddings, overrides */
+	{0x2028, 0x202E},			/* separators, embeddings, overrides */
 	{0x2060, 0x206F},			/* WORD JOINER, invisible operators, isolates */
 	{0x3164, 0x3164},			/* HANGUL FILLER */
-	{0xFEFF, 0xFEFF},			/* ZERO WIDTH NO-BREAK SPACE, the byte order mark */
+	{0xFEFF, 0xFEFF},			/* the byte order mark */
 	{0xFFA0, 0xFFA0},			/* HALFWIDTH HANGUL FILLER */
 	{0xFFF0, 0xFFFB},			/* interlinear annotation */
 	{0x1BCA0, 0x1BCA3},			/* shorthand format controls */

@@ -145,7 +145,8 @@ is_signed(const PpKeySet *keys, const char *token, const PpTokenPart parts[3],
 	const char *id;
 	uint8	   *signature = palloc(parts[2].length);
 	size_t		signature_length;
-	size_t		signed_length = parts[2].text - token - 1;
+	const char *end = parts[2].text;
+	size_t		signed_length = end - token - 1;
 
 	if (parts[0].length > MAX_HEADER_BYTES ||
 		!pp_base64url_decode(parts[2].text, parts[2].length, signature, &signature_length))
@@ -233,15 +234,15 @@ get_id(const PpJson *claims, const char *name, int64 *id)
  * pp_parse_id reads a positive bigint in plain decimal digits.
  */
 bool
-pp_parse_id(const char *text, int64 *id)
+pp_parse_id(const char *digits, int64 *id)
 {
 	int64		value = 0;
 
-	if (*text < '1' || *text > '9')
+	if (*digits < '1' || *digits > '9')
 		return false;
-	for (; *text != '\0'; text++)
+	for (; *digits != '\0'; digits++)
 	{
-		int			digit = *text - '0';
+		int			digit = *digits - '0';
 
 		if (digit < 0 || digit > 9 || value > (PG_INT64_MAX - digit) / 10)
 			return false;

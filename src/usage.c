@@ -52,7 +52,7 @@ typedef struct ZoneOffset
 /* The local dates of a period, and when each was last marked. */
 typedef struct Calendar
 {
-	ZoneOffset	   *offsets;
+	ZoneOffset *offsets;
 	int			count;
 	int64		first_date;		/* days since 1970 */
 	int64		dates;
@@ -110,7 +110,7 @@ make_calendar(TimestampTz start, TimestampTz end, pg_tz *zone)
 		pg_time_t	change;
 		int			found = pg_next_dst_boundary(&at, &before, &before_dst,
 												 &change, &after, &after_dst, zone);
-		ZoneOffset	   *offset;
+		ZoneOffset *offset;
 		int64		last;
 
 		if (found < 0)

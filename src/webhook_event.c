@@ -56,7 +56,8 @@ typedef struct Hearer
 } Hearer;
 
 static Oid	endpoints = InvalidOid; /* the table */
-static uint64 changed = 1;		/* another number whenever endpoints may have changed */
+static uint64 changed = 1;		/* another number whenever endpoints may have
+								 * changed */
 static uint64 remembered = 0;	/* what it was when the hearers were read */
 static MemoryContext memory = NULL; /* of all that is remembered */
 static HTAB *hearers = NULL;	/* NULL is that nobody has an endpoint */
@@ -259,10 +260,10 @@ pp_hearers(int64 workspace_id, const char *event, int64 heard_by[2])
  * costs.
  */
 void
-pp_append_number(StringInfo text, int64 number)
+pp_append_number(StringInfo into, int64 number)
 {
-	enlargeStringInfo(text, MAXINT8LEN + 1);
-	text->len += pg_lltoa(number, text->data + text->len);
+	enlargeStringInfo(into, MAXINT8LEN + 1);
+	into->len += pg_lltoa(number, into->data + into->len);
 }
 
 /*
@@ -282,7 +283,7 @@ put_digits(char *place, int number, int digits, char follows)
  * microseconds.
  */
 static void
-append_time(StringInfo text)
+append_time(StringInfo into)
 {
 	struct pg_tm tm;
 	fsec_t		fsec;
@@ -292,8 +293,8 @@ append_time(StringInfo text)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("timestamp out of range")));
-	enlargeStringInfo(text, MAXDATELEN);
-	place = text->data + text->len;
+	enlargeStringInfo(into, MAXDATELEN);
+	place = into->data + into->len;
 	place = put_digits(place, tm.tm_year, 4, '-');
 	place = put_digits(place, tm.tm_mon, 2, '-');
 	place = put_digits(place, tm.tm_mday, 2, 'T');
@@ -302,7 +303,7 @@ append_time(StringInfo text)
 	place = put_digits(place, tm.tm_sec, 2, '.');
 	place = put_digits(place, fsec, 6, 'Z');
 	*place = '\0';
-	text->len = place - text->data;
+	into->len = place - into->data;
 }
 
 /*

@@ -59,7 +59,8 @@
 typedef struct Slot
 {
 	Oid			database;		/* InvalidOid is a free slot */
-	Latch	   *latches[PP_CHANNELS];	/* of workers; NULL while there is none */
+	Latch	   *latches[PP_CHANNELS];	/* of workers; NULL while there is
+										 * none */
 	bool		leave[PP_CHANNELS]; /* a worker is asked to end */
 	TimestampTz away_until;		/* no worker is started before */
 } Slot;
@@ -282,7 +283,11 @@ partner_portal_worker_main(Datum arg)
 	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("synchronous_commit", "on", PGC_SUSET, PGC_S_OVERRIDE);
-	/* What records results is at hand when there is no file descriptor left to load it. */
+
+	/*
+	 * What records results is at hand when there is no file descriptor left
+	 * to load it.
+	 */
 	load_file("$libdir/plpgsql", false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	/* Without the extension, look again later; told to go, come back soon. */
@@ -526,8 +531,10 @@ database_disturbed(Node *statement)
 	if (IsA(statement, AlterDatabaseStmt))
 	{
 		foreach(cell, ((AlterDatabaseStmt *) statement)->options)
+		{
 			if (strcmp(((DefElem *) lfirst(cell))->defname, "tablespace") == 0)
 				return ((AlterDatabaseStmt *) statement)->dbname;
+		}
 	}
 	if (IsA(statement, CreatedbStmt))
 	{
