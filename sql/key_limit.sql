@@ -53,7 +53,8 @@ REVOKE ALL ON FUNCTION partner_portal.count_owners() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.refuse_truncate() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'partner_portal_refuse_truncate';
-COMMENT ON FUNCTION partner_portal.refuse_truncate() IS 'Trigger of tables: TRUNCATE is 0A000, unless partner_portal.allow_drop is on.';
+COMMENT ON FUNCTION partner_portal.refuse_truncate() IS
+'Trigger of tables: TRUNCATE is 0A000, unless partner_portal.allow_drop is on; of those with the argument counted, keys, their history, members and counters, in any case.';
 REVOKE ALL ON FUNCTION partner_portal.refuse_truncate() FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.limit_workspace() RETURNS trigger
@@ -74,11 +75,11 @@ CREATE TRIGGER count_update AFTER UPDATE ON partner_portal.security_key
 CREATE TRIGGER count_delete AFTER DELETE ON partner_portal.security_key
 	REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.count_keys();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON partner_portal.security_key
-	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate();
+	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate('counted');
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON partner_portal.key_history
-	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate();
+	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate('counted');
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON partner_portal.workspace_usage
-	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate();
+	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate('counted');
 
 CREATE TRIGGER count_insert AFTER INSERT ON partner_portal.member
 	REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.count_owners();
@@ -87,7 +88,7 @@ CREATE TRIGGER count_update AFTER UPDATE ON partner_portal.member
 CREATE TRIGGER count_delete AFTER DELETE ON partner_portal.member
 	REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.count_owners();
 CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON partner_portal.member
-	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate();
+	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate('counted');
 
 CREATE TRIGGER limit_insert AFTER INSERT ON partner_portal.workspace
 	FOR EACH ROW EXECUTE FUNCTION partner_portal.limit_workspace();

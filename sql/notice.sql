@@ -29,6 +29,14 @@ ALTER TABLE partner_portal.new_keys_digest ENABLE ROW LEVEL SECURITY, FORCE ROW 
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.mail_opt_out', '');
 SELECT pg_catalog.pg_extension_config_dump('partner_portal.new_keys_digest', '');
 
+-- Whoever did it, by the link, as the account or by hand: why a mail does not come is in the log of the workspace that it is about.
+CREATE TRIGGER log_unsubscribe AFTER UPDATE ON partner_portal.mail_opt_out
+	FOR EACH ROW WHEN (OLD.opted_out_at IS NULL AND NEW.opted_out_at IS NOT NULL)
+	EXECUTE FUNCTION partner_portal.log_row('update_user_profile', 'unsubscribed from mails', 'list', 'account_id');
+CREATE TRIGGER log_resubscribe AFTER UPDATE ON partner_portal.mail_opt_out
+	FOR EACH ROW WHEN (OLD.opted_out_at IS NOT NULL AND NEW.opted_out_at IS NULL)
+	EXECUTE FUNCTION partner_portal.log_row('update_user_profile', 'subscribed to mails again', 'list', 'account_id');
+
 CREATE FUNCTION partner_portal.mail_recipients(workspace_id bigint, roles text[])
 	RETURNS TABLE (account_id bigint, email text, locale text)
 	LANGUAGE sql STABLE

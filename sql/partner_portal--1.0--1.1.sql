@@ -450,7 +450,20 @@ COMMENT ON COLUMN partner_portal.usage_period.known_at IS 'Facts recorded by thi
 
 -- key_limit.sql
 
-COMMENT ON FUNCTION partner_portal.refuse_truncate() IS 'Trigger of tables: TRUNCATE is 0A000, unless partner_portal.allow_drop is on.';
+COMMENT ON FUNCTION partner_portal.refuse_truncate() IS
+'Trigger of tables: TRUNCATE is 0A000, unless partner_portal.allow_drop is on; of those with the argument counted, keys, their history, members and counters, in any case.';
+DROP TRIGGER refuse_truncate ON partner_portal.security_key;
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON partner_portal.security_key
+	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate('counted');
+DROP TRIGGER refuse_truncate ON partner_portal.key_history;
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON partner_portal.key_history
+	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate('counted');
+DROP TRIGGER refuse_truncate ON partner_portal.workspace_usage;
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON partner_portal.workspace_usage
+	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate('counted');
+DROP TRIGGER refuse_truncate ON partner_portal.member;
+CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON partner_portal.member
+	FOR EACH STATEMENT EXECUTE FUNCTION partner_portal.refuse_truncate('counted');
 
 -- usage.sql
 
@@ -2593,6 +2606,13 @@ COMMENT ON FUNCTION partner_portal.mail_webhook_disabled(text, text, bigint, tex
 REVOKE ALL ON FUNCTION partner_portal.mail_webhook_disabled(text, text, bigint, text, boolean, bigint) FROM PUBLIC;
 
 -- notice.sql
+
+CREATE TRIGGER log_unsubscribe AFTER UPDATE ON partner_portal.mail_opt_out
+	FOR EACH ROW WHEN (OLD.opted_out_at IS NULL AND NEW.opted_out_at IS NOT NULL)
+	EXECUTE FUNCTION partner_portal.log_row('update_user_profile', 'unsubscribed from mails', 'list', 'account_id');
+CREATE TRIGGER log_resubscribe AFTER UPDATE ON partner_portal.mail_opt_out
+	FOR EACH ROW WHEN (OLD.opted_out_at IS NOT NULL AND NEW.opted_out_at IS NULL)
+	EXECUTE FUNCTION partner_portal.log_row('update_user_profile', 'subscribed to mails again', 'list', 'account_id');
 
 CREATE FUNCTION partner_portal.notify_endpoint_disabled(endpoint partner_portal.webhook_endpoint, gone boolean) RETURNS void
 	LANGUAGE sql

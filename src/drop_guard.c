@@ -116,22 +116,28 @@ partner_portal_drop_guard(PG_FUNCTION_ARGS)
 
 /*
  * refuse_truncate is the BEFORE TRUNCATE trigger of all tables that have no
- * stricter one: no row trigger sees what TRUNCATE takes away.
+ * stricter one: no row trigger sees what TRUNCATE takes away.  A table whose
+ * trigger has an argument is never truncated: counters, and so the limit, would
+ * be wrong from then on, and no cascade takes all of them along, for the log
+ * and the documents refuse theirs.
  */
 Datum
 partner_portal_refuse_truncate(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	bool		never;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("refuse_truncate() must be fired before TRUNCATE")));
-	if (!pp_allow_drop)
+	never = trigdata->tg_trigger->tgnargs > 0;
+	if (never || !pp_allow_drop)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("table \"%s\" cannot be truncated", RelationGetRelationName(trigdata->tg_relation)),
 				 errdetail("What is derived from its rows would stay."),
+				 never ? errhint("Use DELETE.") :
 				 errhint("Use DELETE. If all of it may go for good, SET partner_portal.allow_drop = on first.")));
 	return PointerGetDatum(NULL);
 }

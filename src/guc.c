@@ -187,7 +187,7 @@ pp_define_settings(void)
 							 "Inserted rows are counted but not stamped, refused, logged or notified. pg_dump's own scripts are recognised without it.",
 							 &pp_restoring_setting, false, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("partner_portal.allow_drop",
-							 "Allows DROP EXTENSION while there is data, and TRUNCATE of the extension's tables.",
+							 "Allows DROP EXTENSION while there is data, and TRUNCATE of those tables of the extension that nothing is counted from.",
 							 NULL, &pp_allow_drop, false, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("partner_portal.log_refusals",
 							 "Whether refused activations, logins and accesses are written to the server log.",

@@ -68,6 +68,15 @@ TRUNCATE partner_portal.usage_period;
 BEGIN;
 SET LOCAL partner_portal.allow_drop = on;
 TRUNCATE partner_portal.usage_period, partner_portal.webhook_endpoint;
+SELECT pg_temp.truncated(c.oid), string_agg(c.relname, ' ' ORDER BY c.relname) FILTER (WHERE c.relname ~ '(key|_usage|member)') AS tables
+	FROM pg_class c WHERE relnamespace = 'partner_portal'::regnamespace AND relkind = 'r' GROUP BY 1 ORDER BY 1;
+ROLLBACK;
+-- those that are counted not even then
+BEGIN;
+SET LOCAL partner_portal.allow_drop = on;
+\set VERBOSITY default
+TRUNCATE partner_portal.security_key;
+\set VERBOSITY sqlstate
 ROLLBACK;
 BEGIN;
 SET LOCAL session_replication_role = replica;

@@ -69,6 +69,13 @@ ROLLBACK TO s;
 SELECT partner_portal.resubscribe(1, 'billing_report'), partner_portal.resubscribe(1, 'new_keys'), partner_portal.resubscribe(1, 'new_keys');
 SELECT workspace_id, list, opted_out_at IS NOT NULL AS out FROM partner_portal.my_mail_lists;
 COMMIT;
+-- the log tells who was taken off and came back, by the link, as the account, or by hand; once for each change
+BEGIN;
+UPDATE partner_portal.mail_opt_out SET opted_out_at = now() WHERE account_id = :bob;
+UPDATE partner_portal.mail_opt_out SET opted_out_at = now() + interval '1 s' WHERE account_id = :bob;
+SELECT account_id = about_account_id AS by_oneself, about_account_id = :ann AS ann, action, description, details - 'account_id' AS details
+	FROM partner_portal.activity_log(1, action => 'update_user_profile') WHERE description ~ 'mails' ORDER BY activity_id;
+ROLLBACK;
 DELETE FROM partner_portal.notification;
 UPDATE partner_portal.new_keys_digest SET done_until = done_until - 30;
 CALL partner_portal.tick(now() + interval '3 days');
