@@ -3,7 +3,7 @@
 CREATE FUNCTION partner_portal.checked_text(argument text, value text, max_length integer) RETURNS text
 	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'partner_portal_checked_text';
 COMMENT ON FUNCTION partner_portal.checked_text(text, text, integer) IS
-'Returns a one-line text as given. 22004 NULL, 22001 more than max_length characters, 22023 blank, or with characters that are not seen: controls, and in a UTF8 database marks, embeddings, overrides and isolates of direction, zero width spaces and fillers, tags, and joiners and variation selectors where no script needs them.';
+'Returns a one-line text as given. 22004 NULL, 22001 more than max_length characters, 22023 blank, or with characters that are not seen: controls, and in a UTF8 database marks, embeddings, overrides and isolates of direction, zero width spaces and fillers, tags but for the flags of England, Scotland and Wales, and joiners and variation selectors where no script needs them.';
 REVOKE ALL ON FUNCTION partner_portal.checked_text(text, text, integer) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.has_controls(value text) RETURNS boolean

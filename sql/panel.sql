@@ -180,7 +180,7 @@ BEGIN
 		WHERE d.workspace_id = b.workspace_id AND d.period_start = b.period_start AND d.document = 'invoice' AND partner_portal.invoice_visible(d)
 		ORDER BY d.status = 'void', d.invoice_id DESC LIMIT 1) i ON true
 	WHERE w.workspace_id = billing_history.workspace_id AND b.closed_at IS NOT NULL
-		AND (b.partner_key = w.partner_key OR w.partner_id IS DISTINCT FROM partner_portal.current_partner_id())
+		AND (b.partner_key = w.partner_key OR w.partner_id IS NULL OR w.partner_id IS DISTINCT FROM partner_portal.current_partner_id())
 	ORDER BY b.period_start DESC;
 END
 $$;

@@ -27,8 +27,9 @@ BEGIN
 			MESSAGE = format(CASE WHEN target.deleted_at IS NOT NULL THEN 'workspace %s is deleted'
 				WHEN target.kind = 'partner' THEN 'workspace %s is a partner already'
 				ELSE 'workspace %s is a partner''s customer' END, workspace_id),
-			HINT = CASE WHEN target.deleted_at IS NULL AND target.partner_id IS NOT NULL
-				THEN 'It must leave its partner first: partners have customers, not partners.' ELSE '' END;
+			HINT = CASE WHEN target.deleted_at IS NOT NULL THEN 'Only a workspace that is in use becomes a partner.'
+				WHEN target.kind = 'partner' THEN 'Its registration link is told by registration_url().'
+				ELSE 'It must leave its partner first: partners have customers, not partners.' END;
 	END IF;
 	RETURN partner_portal.make_partner(workspace_id);
 END

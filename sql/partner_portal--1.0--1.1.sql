@@ -69,7 +69,7 @@ COMMENT ON FUNCTION partner_portal.has_controls(text) IS
 'Whether a text of several lines has characters that are not seen, as in checked_text(), other than tabs and line ends.';
 
 COMMENT ON FUNCTION partner_portal.checked_text(text, text, integer) IS
-'Returns a one-line text as given. 22004 NULL, 22001 more than max_length characters, 22023 blank, or with characters that are not seen: controls, and in a UTF8 database marks, embeddings, overrides and isolates of direction, zero width spaces and fillers, tags, and joiners and variation selectors where no script needs them.';
+'Returns a one-line text as given. 22004 NULL, 22001 more than max_length characters, 22023 blank, or with characters that are not seen: controls, and in a UTF8 database marks, embeddings, overrides and isolates of direction, zero width spaces and fillers, tags but for the flags of England, Scotland and Wales, and joiners and variation selectors where no script needs them.';
 
 -- identity.sql
 
@@ -653,6 +653,62 @@ INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES
 
 -- plan_assignment.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.assign_price_plan(workspace_id bigint, plan_id bigint, valid_from timestamptz DEFAULT NULL) RETURNS partner_portal.plan_assignment
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	customer partner_portal.workspace;
+	plan partner_portal.price_plan;
+	made partner_portal.plan_assignment;
+BEGIN
+	PERFORM partner_portal.authorize('bill', workspace_id);
+	SELECT w.* INTO customer FROM partner_portal.workspace w WHERE w.workspace_id = assign_price_plan.workspace_id FOR NO KEY UPDATE;
+	IF customer.deleted_at IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is deleted', workspace_id);
+	END IF;
+	IF plan_id IS NULL THEN
+		-- Who ends a plan must be its owner; the partner of a direct workspace is the platform.
+		SELECT p.* INTO plan FROM partner_portal.plan_at(workspace_id, customer.partner_key, 'infinity') p;
+		PERFORM partner_portal.authorize_issuer(coalesce(plan.partner_key, customer.partner_key));
+		plan.partner_key := coalesce(plan.partner_key, customer.partner_key);
+		plan.family_id := NULL;
+	ELSE
+		plan := partner_portal.visible_plan(plan_id);
+		IF plan.partner_key NOT IN (0, customer.partner_key) THEN
+			RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is no customer of the owner of price plan %s', workspace_id, plan_id);
+		END IF;
+		-- and who puts its own in its place ends it as well
+		PERFORM partner_portal.authorize_issuer(p.partner_key) FROM partner_portal.plan_at(workspace_id, customer.partner_key, 'infinity') p
+		WHERE p.partner_key <> plan.partner_key;
+		PERFORM FROM partner_portal.price_plan p WHERE p.partner_key = plan.partner_key AND p.plan_id = plan.family_id FOR SHARE;
+	END IF;
+	IF valid_from IS NULL THEN
+		valid_from := upper(partner_portal.find_period(workspace_id, clock_timestamp()));
+	ELSIF NOT isfinite(valid_from) OR valid_from NOT BETWEEN timestamptz '1900-01-01 00:00+00' AND timestamptz '3000-01-01 00:00+00' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'valid_from is out of range';
+	ELSIF valid_from < upper(partner_portal.find_period(workspace_id, clock_timestamp())) THEN
+		IF NOT partner_portal.is_operator() THEN
+			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a plan comes into force with the next period at the earliest',
+				HINT = 'Only the operator, who loads history from elsewhere, may say otherwise.';
+		END IF;
+		IF EXISTS (SELECT FROM partner_portal.invoice i WHERE i.workspace_id = assign_price_plan.workspace_id AND i.document = 'invoice' AND i.period_start >= valid_from) THEN
+			RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is billed beyond %s already', workspace_id, valid_from);
+		END IF;
+		UPDATE partner_portal.billing_period p SET billed_at = NULL
+		WHERE p.workspace_id = assign_price_plan.workspace_id AND p.period_start >= valid_from AND p.billed_at IS NOT NULL;
+	END IF;
+	DELETE FROM partner_portal.plan_assignment a WHERE a.workspace_id = assign_price_plan.workspace_id AND a.valid_from > assign_price_plan.valid_from;
+	INSERT INTO partner_portal.plan_assignment AS a (workspace_id, valid_from, partner_key, family_id, assigned_by)
+	VALUES (workspace_id, valid_from, plan.partner_key, plan.family_id, partner_portal.current_account_id())
+	ON CONFLICT ON CONSTRAINT plan_assignment_pkey DO UPDATE SET partner_key = excluded.partner_key, family_id = excluded.family_id,
+		assigned_at = excluded.assigned_at, assigned_by = excluded.assigned_by
+	RETURNING a.* INTO made;
+	RETURN made;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.assign_price_plan(bigint, bigint, timestamptz) IS
+'Gives a workspace a price plan (NULL: none) from its next period on, or later; any version of a plan stands for the plan. A partner gives its own customers its own plans, in the place of its own; the operator the platform''s, and in the place of any. The operator may date it back to periods not billed yet. 42501, P0002 as authorize(); 42501 the workspace has a plan of the platform, which is the operator''s to end; PP005 another partner''s customer, deleted, or billed already.';
+
 -- billing_run.sql
 
 -- billing_batch.sql
@@ -1067,7 +1123,7 @@ BEGIN
 	IF target.deleted_at IS NULL OR target.purged_at IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005',
 			MESSAGE = format(CASE WHEN target.deleted_at IS NULL THEN 'workspace %s is not deleted' ELSE 'workspace %s is purged already' END, workspace_id),
-			HINT = CASE WHEN target.deleted_at IS NULL THEN 'Delete it first.' ELSE '' END;
+			HINT = CASE WHEN target.deleted_at IS NULL THEN 'Delete it first.' ELSE 'Nothing is left to erase.' END;
 	END IF;
 	IF partner_portal.owes_document(workspace_id) THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s has periods or drafts that are not billed yet', workspace_id),
@@ -1137,6 +1193,26 @@ COMMENT ON FUNCTION partner_portal.restore_workspace(bigint) IS
 'Takes a deletion back: a new billing period starts now, and the keys that the deletion disabled are enabled, oldest first, up to the limit (none while the workspace is suspended). By its partner; the operator for any. 42501, P0002; PP004 it has no owner any more; PP005 it is not deleted, purged, or its partner is deleted.';
 
 -- partner.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.promote_to_partner(workspace_id bigint) RETURNS partner_portal.partner
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	target partner_portal.workspace;
+BEGIN
+	PERFORM partner_portal.require_operator();
+	target := partner_portal.authorized_workspace('purge', workspace_id);
+	IF target.deleted_at IS NOT NULL OR target.kind = 'partner' OR target.partner_id IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005',
+			MESSAGE = format(CASE WHEN target.deleted_at IS NOT NULL THEN 'workspace %s is deleted'
+				WHEN target.kind = 'partner' THEN 'workspace %s is a partner already'
+				ELSE 'workspace %s is a partner''s customer' END, workspace_id),
+			HINT = CASE WHEN target.deleted_at IS NOT NULL THEN 'Only a workspace that is in use becomes a partner.'
+				WHEN target.kind = 'partner' THEN 'Its registration link is told by registration_url().'
+				ELSE 'It must leave its partner first: partners have customers, not partners.' END;
+	END IF;
+	RETURN partner_portal.make_partner(workspace_id);
+END
+$$;
 
 COMMENT ON FUNCTION partner_portal.create_own_workspace(bigint, text, text, text, date) IS
 'Creates a further organisation of a partner''s own: a workspace under it, owned by who creates it (by the partner''s first owner, who must accept, when the operator does). partner_id NULL is the identity''s own; time_zone NULL the partner''s. For the partner''s owner or administrator. 42501; P0002; PP005 no partner, suspended, or without an owner; 23505 the slug is taken; 22001, 22023 bad input.';
@@ -1431,6 +1507,31 @@ COMMENT ON FUNCTION partner_portal.notify_expiring_access(timestamptz) IS
 
 -- panel.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.billing_history(workspace_id bigint)
+	RETURNS TABLE (period tstzrange, label text, invoice_number text, invoice_date date, keys_billed integer, total_minor bigint,
+		currency text, status text)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	IF billing_history.workspace_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'workspace_id must not be null';
+	END IF;
+	PERFORM partner_portal.authorize('read', billing_history.workspace_id);
+	RETURN QUERY
+	SELECT tstzrange(b.period_start, b.period_end), b.label, i.invoice_number, i.invoice_date, coalesce(i.keys_billed, u.distinct_keys), i.total_minor, i.currency, i.status
+	FROM partner_portal.workspace w
+	JOIN partner_portal.billing_period b ON b.workspace_id = w.workspace_id
+	JOIN partner_portal.usage_period u ON u.workspace_id = b.workspace_id AND u.period_start = b.period_start AND u.kind = 'total'
+	LEFT JOIN LATERAL (
+		SELECT d.invoice_number, d.invoice_date, d.keys_billed, d.total_minor, d.currency, d.status FROM partner_portal.invoice d
+		WHERE d.workspace_id = b.workspace_id AND d.period_start = b.period_start AND d.document = 'invoice' AND partner_portal.invoice_visible(d)
+		ORDER BY d.status = 'void', d.invoice_id DESC LIMIT 1) i ON true
+	WHERE w.workspace_id = billing_history.workspace_id AND b.closed_at IS NOT NULL
+		AND (b.partner_key = w.partner_key OR w.partner_id IS NULL OR w.partner_id IS DISTINCT FROM partner_portal.current_partner_id())
+	ORDER BY b.period_start DESC;
+END
+$$;
+
 -- report.sql
 
 -- metrics.sql
@@ -1476,6 +1577,24 @@ CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.report
 	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('title');
 
 -- portal_user.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.attribute_value(type text, value text) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT CASE type
+		WHEN 'string' THEN CASE WHEN length(value) <= 1000 AND value !~ '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]' THEN to_jsonb(value) END
+		WHEN 'number' THEN CASE WHEN v.bare ~ '^[+-]?([0-9]{1,30}(\.[0-9]{0,20})?|\.[0-9]{1,20})$' THEN to_jsonb(trim_scale(v.bare::numeric)) END
+		WHEN 'boolean' THEN CASE lower(v.bare) WHEN 'true' THEN jsonb 'true' WHEN 'yes' THEN jsonb 'true' WHEN '1' THEN jsonb 'true'
+			WHEN 'false' THEN jsonb 'false' WHEN 'no' THEN jsonb 'false' WHEN '0' THEN jsonb 'false' END
+		WHEN 'date' THEN CASE WHEN v.bare ~ '^(19|2[0-9])[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$'
+			THEN CASE WHEN substr(v.bare, 9, 2)::integer <=
+				extract(day FROM make_date(left(v.bare, 4)::integer, substr(v.bare, 6, 2)::integer, 1) + interval '1 month - 1 day')
+				THEN to_jsonb(v.bare) END END
+		END
+	FROM (SELECT btrim(value, E' \t\n\r\f\x0b') AS bare) v;
+END;
+COMMENT ON FUNCTION partner_portal.attribute_value(text, text) IS
+'A value of an attribute''s type in its one form, NULL if it is none: a string of at most 1000 characters; a number of at most 30 digits and 20 decimals; true, false, yes, no, 1 or 0; a date YYYY-MM-DD of 1900 to 2999; space around all but a string is left out. Internal.';
 
 CREATE OR REPLACE FUNCTION partner_portal.drop_attribute(partner_id bigint, technical_name text) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

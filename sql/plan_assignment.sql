@@ -99,6 +99,9 @@ BEGIN
 		IF plan.partner_key NOT IN (0, customer.partner_key) THEN
 			RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is no customer of the owner of price plan %s', workspace_id, plan_id);
 		END IF;
+		-- and who puts its own in its place ends it as well
+		PERFORM partner_portal.authorize_issuer(p.partner_key) FROM partner_portal.plan_at(workspace_id, customer.partner_key, 'infinity') p
+		WHERE p.partner_key <> plan.partner_key;
 		PERFORM FROM partner_portal.price_plan p WHERE p.partner_key = plan.partner_key AND p.plan_id = plan.family_id FOR SHARE;
 	END IF;
 	IF valid_from IS NULL THEN
@@ -126,7 +129,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.assign_price_plan(bigint, bigint, timestamptz) IS
-'Gives a workspace a price plan (NULL: none) from its next period on, or later; any version of a plan stands for the plan. A partner gives its own customers its own plans; the operator the platform''s. The operator may date it back to periods not billed yet. 42501, P0002 as authorize(); PP005 another partner''s customer, deleted, or billed already.';
+'Gives a workspace a price plan (NULL: none) from its next period on, or later; any version of a plan stands for the plan. A partner gives its own customers its own plans, in the place of its own; the operator the platform''s, and in the place of any. The operator may date it back to periods not billed yet. 42501, P0002 as authorize(); 42501 the workspace has a plan of the platform, which is the operator''s to end; PP005 another partner''s customer, deleted, or billed already.';
 REVOKE ALL ON FUNCTION partner_portal.assign_price_plan(bigint, bigint, timestamptz) FROM PUBLIC;
 
 -- One SELECT, taken into the query that bills a thousand periods.

@@ -121,17 +121,18 @@ CREATE FUNCTION partner_portal.attribute_value(type text, value text) RETURNS js
 BEGIN ATOMIC
 	SELECT CASE type
 		WHEN 'string' THEN CASE WHEN length(value) <= 1000 AND value !~ '[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]' THEN to_jsonb(value) END
-		WHEN 'number' THEN CASE WHEN value ~ '^\s*[+-]?([0-9]{1,30}(\.[0-9]{0,20})?|\.[0-9]{1,20})\s*$' THEN to_jsonb(trim_scale(value::numeric)) END
-		WHEN 'boolean' THEN CASE lower(btrim(value)) WHEN 'true' THEN jsonb 'true' WHEN 'yes' THEN jsonb 'true' WHEN '1' THEN jsonb 'true'
+		WHEN 'number' THEN CASE WHEN v.bare ~ '^[+-]?([0-9]{1,30}(\.[0-9]{0,20})?|\.[0-9]{1,20})$' THEN to_jsonb(trim_scale(v.bare::numeric)) END
+		WHEN 'boolean' THEN CASE lower(v.bare) WHEN 'true' THEN jsonb 'true' WHEN 'yes' THEN jsonb 'true' WHEN '1' THEN jsonb 'true'
 			WHEN 'false' THEN jsonb 'false' WHEN 'no' THEN jsonb 'false' WHEN '0' THEN jsonb 'false' END
-		WHEN 'date' THEN CASE WHEN value ~ '^\s*(19|2[0-9])[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])\s*$'
-			THEN CASE WHEN substr(btrim(value), 9, 2)::integer <=
-				extract(day FROM make_date(left(btrim(value), 4)::integer, substr(btrim(value), 6, 2)::integer, 1) + interval '1 month - 1 day')
-				THEN to_jsonb(btrim(value)) END END
-		END;
+		WHEN 'date' THEN CASE WHEN v.bare ~ '^(19|2[0-9])[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$'
+			THEN CASE WHEN substr(v.bare, 9, 2)::integer <=
+				extract(day FROM make_date(left(v.bare, 4)::integer, substr(v.bare, 6, 2)::integer, 1) + interval '1 month - 1 day')
+				THEN to_jsonb(v.bare) END END
+		END
+	FROM (SELECT btrim(value, E' \t\n\r\f\x0b') AS bare) v;
 END;
 COMMENT ON FUNCTION partner_portal.attribute_value(text, text) IS
-'A value of an attribute''s type in its one form, NULL if it is none: a string of at most 1000 characters; a number of at most 30 digits and 20 decimals; true, false, yes, no, 1 or 0; a date YYYY-MM-DD of 1900 to 2999. Internal.';
+'A value of an attribute''s type in its one form, NULL if it is none: a string of at most 1000 characters; a number of at most 30 digits and 20 decimals; true, false, yes, no, 1 or 0; a date YYYY-MM-DD of 1900 to 2999; space around all but a string is left out. Internal.';
 REVOKE ALL ON FUNCTION partner_portal.attribute_value(text, text) FROM PUBLIC;
 
 -- One value for a name may be given as text, so that CSV needs no types.

@@ -229,7 +229,7 @@ BEGIN
 	IF target.deleted_at IS NULL OR target.purged_at IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005',
 			MESSAGE = format(CASE WHEN target.deleted_at IS NULL THEN 'workspace %s is not deleted' ELSE 'workspace %s is purged already' END, workspace_id),
-			HINT = CASE WHEN target.deleted_at IS NULL THEN 'Delete it first.' ELSE '' END;
+			HINT = CASE WHEN target.deleted_at IS NULL THEN 'Delete it first.' ELSE 'Nothing is left to erase.' END;
 	END IF;
 	IF partner_portal.owes_document(workspace_id) THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s has periods or drafts that are not billed yet', workspace_id),

@@ -65,7 +65,7 @@ static const Range hidden[] = {
 	{0xFFF0, 0xFFFB},			/* interlinear annotation */
 	{0x1BCA0, 0x1BCA3},			/* shorthand format controls */
 	{0x1D173, 0x1D17A},			/* musical format controls */
-	{0xE0000, 0xE00FF},			/* tags */
+	{0xE0000, 0xE00FF},			/* tags, but for those of skip_tags() */
 	{0xE01F0, 0xE0FFF}
 };
 
@@ -89,6 +89,19 @@ is_among(pg_wchar c, const Range *ranges, int count)
 			return true;
 	return false;
 }
+
+/*
+ * The emoji that are written with tags: the flags of England, Scotland and
+ * Wales, all that Unicode recommends for general interchange
+ * (RGI_Emoji_Tag_Sequence in emoji-sequences.txt; UTS #51, ED-14a).  A black
+ * flag, the region's letters as tags, and the tag that ends them.  Any other
+ * such sequence shows a black flag and hides what it says.
+ */
+#define BLACK_FLAG		0x1F3F4
+#define TAG(letter)		(0xE0000 + (letter))
+#define CANCEL_TAG		0xE007F
+
+static const char *const flags[] = {"gbeng", "gbsct", "gbwls"};
 
 /*
  * is_selector tells whether a character chooses a variant of the one before it.
@@ -156,6 +169,29 @@ next_character(const unsigned char **place, const unsigned char *end)
 }
 
 /*
+ * skip_tags moves a place that is behind a black flag behind the tags that make
+ * it one of the flags above, and returns how many they are; 0 if it is none.
+ */
+static int
+skip_tags(const unsigned char **place, const unsigned char *end)
+{
+	for (int i = 0; i < lengthof(flags); i++)
+	{
+		const unsigned char *next = *place;
+		const char *letter = flags[i];
+
+		while (*letter != '\0' && next_character(&next, end) == TAG(*letter))
+			letter++;
+		if (*letter == '\0' && next_character(&next, end) == CANCEL_TAG)
+		{
+			*place = next;
+			return (int) strlen(flags[i]) + 1;
+		}
+	}
+	return 0;
+}
+
+/*
  * hidden_character returns the first character of a text that must not be
  * shown, and its number, from 1; 0 if there is none.  In a database that is not
  * UTF8 only ASCII is known.
@@ -188,6 +224,15 @@ hidden_character(text *value, const char *allowed, int *number)
 				(is_selector(c) && !takes_selector(before)) ||
 				(is_joiner(c) && !(takes_joiner(before) && takes_joiner(next_character(&after, end)))))
 				return c;
+			if (c == BLACK_FLAG)
+			{
+				int			tags = skip_tags(&place, end);
+
+				*number += tags;
+				/* no joiner or selector goes with a flag of tags */
+				if (tags > 0)
+					c = 0;
+			}
 		}
 		before = c;
 	}

@@ -136,3 +136,11 @@ BEGIN; SELECT partner_portal.login_as(:north) > 0 AS signed_in;
 SELECT company_name, last_invoice_date IS NOT NULL AS invoiced, last_invoice_keys FROM partner_portal.partner_panel ORDER BY 1;
 SELECT keys_billed, total_minor, currency, status FROM partner_portal.billing_history(4); COMMIT;
 RESET ROLE;
+-- a customer that leaves its partner keeps its own past, in its own eyes and the operator's
+SELECT count(*) AS closed FROM partner_portal.billing_period WHERE workspace_id = 3 AND closed_at IS NOT NULL \gset
+SET ROLE regress_trusted;
+BEGIN; SELECT partner_portal.login_as(:alder) > 0 AS signed_in;
+SELECT partner_id FROM partner_portal.leave_partner(3);
+SELECT count(*) >= 3 AND count(*) = :closed AS all_of_it FROM partner_portal.billing_history(3); COMMIT;
+RESET ROLE;
+SELECT count(*) >= 3 AND count(*) = :closed AS all_of_it FROM partner_portal.billing_history(3);

@@ -23,6 +23,7 @@ SELECT run_as(NULL, NULL, 'SELECT p.partner_id FROM partner_portal.promote_to_pa
 SELECT workspace_id, kind, partner_id FROM partner_portal.workspace ORDER BY 1;
 SELECT run_as(NULL, NULL, 'SELECT partner_portal.promote_to_partner(1)');
 SELECT run_as(NULL, NULL, 'SELECT partner_portal.promote_to_partner(99)');
+DO $$ DECLARE told text; BEGIN PERFORM partner_portal.promote_to_partner(1); EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS told = PG_EXCEPTION_HINT; RAISE 'hint: %', told; END $$;
 SELECT run_as(NULL, NULL, 'SELECT partner_portal.promote_to_partner(NULL)');
 
 -- the link: for owner and administrator of the partner; others' and absent partners are the same to everybody

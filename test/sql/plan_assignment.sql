@@ -57,6 +57,22 @@ SELECT login_as(a.account_id) > 0 AS signed_in FROM account a WHERE email = 'bos
 SELECT a.family_id IS NULL AS ended FROM assign_price_plan(3, NULL) a;
 COMMIT;
 
+-- a plan of the platform is the operator's to end, by another plan too
+BEGIN;
+SELECT plan_id AS platforms FROM create_price_plan(NULL, 'Platform', 'CHF', 'per_unit', unit_price => 1) \gset
+SELECT partner_key FROM assign_price_plan(3, :platforms);
+SELECT login_as(a.account_id) > 0 AS signed_in FROM account a WHERE email = 'boss@other.example';
+SAVEPOINT s;
+SELECT assign_price_plan(3, 2);
+ROLLBACK TO s;
+SELECT assign_price_plan(3, NULL);
+ROLLBACK TO s;
+SELECT logout();
+SELECT partner_key FROM assign_price_plan(3, 2);
+SELECT login_as(a.account_id) > 0 AS signed_in FROM account a WHERE email = 'boss@other.example';
+SELECT partner_key FROM assign_price_plan(3, 2);
+ROLLBACK;
+
 -- a plan in use never changes
 SELECT family_id FROM assign_price_plan(3, 2);
 UPDATE price_plan SET name = 'Other' WHERE plan_id = 2;

@@ -43,6 +43,10 @@ SELECT run_as(n, :app, $$SELECT count(*) FROM partner_portal.portal_attribute$$)
 -- values in their one form
 SELECT v, partner_portal.attribute_value('number', v) AS number, partner_portal.attribute_value('boolean', v) AS boolean, partner_portal.attribute_value('date', v) AS date, partner_portal.attribute_value('string', v) AS string
 	FROM unnest(ARRAY['1', '1.50', '-0', '+7', '1e5', 'NaN', 'Infinity', repeat('9', 31), '.5', 'TRUE', 'no', 'maybe', '2026-02-29', '2028-02-29', '2026-02-30', '1899-12-31', '2026-2-3', '2026-13-01', ' x ', '=1+1', E'a\nb', E'a\x01b']) AS v;
+-- space around a value is none of it, of any kind that a file or a form brings along; other than ASCII space makes it no value
+SELECT n, partner_portal.attribute_value('number', f || '12' || b) AS number, partner_portal.attribute_value('boolean', f || 'yes' || b) AS boolean,
+	partner_portal.attribute_value('date', f || '2028-02-29' || b) AS date, partner_portal.attribute_value('date', f || '2027-02-29' || b) AS none
+	FROM (VALUES (1, E'\t', ''), (2, '', E'\n'), (3, E' \t', E'\r\n'), (4, E'\f', E'\x0b '), (5, U&'\3000', ''), (6, '', U&'\2003')) v (n, f, b) ORDER BY n;
 SELECT partner_portal.attribute_value('string', repeat('x', 1000)) IS NOT NULL, partner_portal.attribute_value('string', repeat('x', 1001)) IS NULL;
 
 -- invitations, one by one

@@ -26,6 +26,18 @@ SELECT n, pg_temp.answer(name) FROM (VALUES
 SELECT n, pg_temp.answer(name) FROM (VALUES
 	(1, U&'Ac\200Dme'), (2, U&'\0634\200C'), (3, U&'\200C\0634'), (4, U&'\0634\200C\200C\0634'), (5, U&'Acme\FE0F'), (6, U&'\FE0FAcme'), (7, U&'\+01F600\FE0F\FE0F'),
 	(8, U&'\+01F600\+0E0148\+0E0149'), (9, U&'\0634\200C \0634'), (10, U&'\00A0\3000'), (11, U&'\2800'), (12, U&' \2003 ')) v (n, name) ORDER BY n;
+-- the flags that are written with tags, as Unicode has them, and nothing else that is: not cut short, not another region, nothing after the end
+SELECT n, pg_temp.answer(replace(name, '!', chr(x'1F3F4'::int))) FROM (VALUES
+	(1, U&'!\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067\+0E007F'), (2, U&'Pub !\+0E0067\+0E0062\+0E0073\+0E0063\+0E0074\+0E007F!\+0E0067\+0E0062\+0E0077\+0E006C\+0E0073\+0E007F Ltd'),
+	(3, U&'!'), (4, U&'!\200D\2620\FE0F')) v (n, name) ORDER BY n;
+SELECT n, pg_temp.answer(replace(name, '!', chr(x'1F3F4'::int))) FROM (VALUES
+	(1, U&'!\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067'), (2, U&'!\+0E007F'), (3, U&'!\+0E0075\+0E0073\+0E0074\+0E0078\+0E007F'),
+	(4, U&'\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067\+0E007F'), (5, U&'\+01F3F3\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067\+0E007F'),
+	(6, U&'!\FE0F\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067\+0E007F'), (7, U&'!\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067\+0E0061\+0E007F'),
+	(8, U&'!\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067\+0E007F\+0E007F'), (9, U&'!\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067\+0E007F\200D\+01F525'),
+	(10, U&'!\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067\+0E007F\FE0F'), (11, U&'!\+0E0047\+0E0042\+0E0045\+0E004E\+0E0047\+0E007F')) v (n, name) ORDER BY n;
+DO $$ BEGIN PERFORM partner_portal.checked_text('name', U&'\+01F3F4\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067\+0E007F\200B', 200); EXCEPTION WHEN OTHERS THEN
+	DECLARE told text; BEGIN GET STACKED DIAGNOSTICS told = PG_EXCEPTION_DETAIL; RAISE '%', told; END; END $$;
 -- texts of several lines
 SELECT partner_portal.has_controls(t) FROM (VALUES (1, E'two\nlines\r\n\tthree'), (2, E'bell\x07'), (3, U&'\202E'), (4, ''), (5, NULL)) v (n, t) ORDER BY n;
 
@@ -92,3 +104,8 @@ SET partner_portal.link_base_url = 'https://example.com:8443/base';
 SET partner_portal.workspace_url = 'https://{slug}.example.com:8443/';
 SET partner_portal.portal_domain = 'example.com:8443';
 SELECT partner_portal.portal_url(1);
+-- flags by plain DML, on a page, and in a name that a slug is made of
+UPDATE partner_portal.product SET name = U&'\+01F3F4\+0E0067\+0E0062\+0E0065\+0E006E\+0E0067\+0E007F', category = U&'\+01F3F4\+0E0067\+0E0062\+0E0073\+0E0063\+0E0074\+0E007F';
+UPDATE partner_portal.portal SET name = U&'\+01F3F4\+0E0067\+0E0062\+0E0077\+0E006C\+0E0073\+0E007F Cymru';
+SELECT position(U&'>\+01F3F4\+0E0067\+0E0062\+0E0077\+0E006C\+0E0073\+0E007F Cymru<' IN partner_portal.portal_login_page('portal-1')) > 0 AS shown,
+	partner_portal.slug_of(U&'\+01F3F4\+0E0067\+0E0062\+0E0077\+0E006C\+0E0073\+0E007F Cymru');

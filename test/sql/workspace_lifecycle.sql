@@ -216,5 +216,6 @@ SELECT w.address, w.tax_id, w.suspended_reason, (SELECT count(*) FROM partner_po
 SELECT count(*) AS facts, (SELECT count(*) FROM facts) AS before, count(*) FILTER (WHERE f.key_id IS NULL) AS changed
 	FROM partner_portal.key_activity k LEFT JOIN facts f USING (key_id, kind, active, recorded_at) WHERE k.workspace_id = 101;
 SELECT run_as(NULL, NULL, $$SELECT partner_portal.purge_workspace(101)$$);
+DO $$ DECLARE told text; BEGIN PERFORM partner_portal.purge_workspace(101); EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS told = PG_EXCEPTION_HINT; RAISE 'hint: %', told; END $$;
 SELECT run_as(NULL, NULL, $$SELECT partner_portal.restore_workspace(101)$$);
 SELECT run_as(NULL, NULL, $$SELECT c.slug FROM partner_portal.create_workspace('Customer 101', 'x@example.com') c$$);
