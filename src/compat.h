@@ -114,6 +114,13 @@
 #define pp_append_output(text, param, column)	appendStringInfo((text), "$%d", (param))
 #endif
 
+/* The number of the transaction in this session. */
+#if PG_VERSION_NUM >= 170000
+#define pp_local_transaction_id()		(MyProc->vxid.lxid)
+#else
+#define pp_local_transaction_id()		(MyProc->lxid)
+#endif
+
 /* 18 has CHECKs that are not enforced, and columns that are computed when they are read; and calls the states of CHECKs so. */
 #if PG_VERSION_NUM >= 180000
 #define pp_check_enforced(check)		((check)->ccenforced)

@@ -104,7 +104,7 @@ leave_out_check(Relation rel, TriggerDesc *triggers)
 }
 
 /*
- * start_query lets a query start.
+ * start_query lets a query start, and has it noted if it writes workspaces.
  */
 static void
 start_query(QueryDesc *queryDesc, int eflags)
@@ -120,9 +120,12 @@ start_query(QueryDesc *queryDesc, int eflags)
 		ResultRelInfo *result = lfirst(cell);
 		Relation	rel = result->ri_RelationDesc;
 
-		if (RelationGetNamespace(rel) == pp_our_schema() &&
-			RelationGetRelid(rel) == pp_our_relation(PP_SECURITY_KEY))
+		if (RelationGetNamespace(rel) != pp_our_schema())
+			continue;
+		if (RelationGetRelid(rel) == pp_our_relation(PP_SECURITY_KEY))
 			leave_out_check(rel, result->ri_TrigDesc);
+		else if (RelationGetRelid(rel) == pp_our_relation(PP_WORKSPACE))
+			pp_workspaces_written();
 	}
 }
 
@@ -134,6 +137,7 @@ start_query(QueryDesc *queryDesc, int eflags)
 void
 pp_check_reference(PpUsageChange **changes, int count)
 {
+	pp_recall_workspaces();
 	for (int i = 0; i < count; i++)
 	{
 		const PpUsageChange *change = changes[i];

@@ -346,6 +346,8 @@ extern bool pp_port_fits(const char *url);
 /* in workspace.c: keeping a workspace with its partner */
 extern bool pp_workspace_to_stay(int64 workspace_id, int64 *partner_key);
 extern int64 pp_partner_key_to_stay(int64 workspace_id);
+extern void pp_workspaces_written(void);
+extern void pp_recall_workspaces(void);
 
 /* in own_lock.c: advisory locks that SQL cannot take */
 typedef enum PpLockClass

@@ -22,6 +22,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -87,6 +88,9 @@ static LockedWorkspace last_locked;
 static MemoryContext locked_context = NULL;
 static HTAB *locked_workspaces = NULL;	/* all of them, if there are several */
 
+/* The transaction, by its number in this session, whose statements have written workspaces. */
+static LocalTransactionId written_by = InvalidLocalTransactionId;
+
 /*
  * find_workspace leaves in the slot the version of a workspace that a snapshot
  * sees; false is that it sees none.
@@ -146,8 +150,8 @@ partner_key_of(TupleTableSlot *slot)
 /*
  * lock_workspace locks a workspace FOR KEY SHARE, as the foreign key of a row
  * that is added to it will, and leaves its partner_key; false is that there is
- * no such workspace.  It does what SELECT ... FOR KEY SHARE by the owner does, for a fraction of
- * the time: a single activation has this beside its own row.
+ * no such workspace.  It does what SELECT ... FOR KEY SHARE by the owner does,
+ * for a fraction of the time: a single activation has this beside its own row.
  *
  * In READ COMMITTED it needs no snapshot to find the row: the version that was
  * committed last leads to the one that is locked.  Only that there is none takes
@@ -269,6 +273,28 @@ pp_workspace_to_stay(int64 workspace_id, int64 *partner_key)
 	}
 	*partner_key = last_locked.partner_key;
 	return true;
+}
+
+/*
+ * pp_workspaces_written is told of each statement that writes workspaces, before
+ * it does.
+ */
+void
+pp_workspaces_written(void)
+{
+	written_by = pp_local_transaction_id();
+}
+
+/*
+ * pp_recall_workspaces makes sure that what is remembered is still so.  A lock
+ * keeps others from changing a workspace, not this transaction itself, and the
+ * guard below sees neither deletions nor what is done while it does not fire.
+ */
+void
+pp_recall_workspaces(void)
+{
+	if (written_by == pp_local_transaction_id())
+		locked_by = InvalidTransactionId;
 }
 
 /*

@@ -80,6 +80,22 @@ INSERT INTO partner_portal.security_key (workspace_id, partner_key, kind, serial
 SELECT xmax = pg_current_xact_id()::xid AS locked FROM partner_portal.workspace WHERE workspace_id = 2;
 COMMIT;
 RESET partner_portal.restoring;
+-- what the transaction itself has done to a workspace that it had locked counts, also while no trigger fired
+BEGIN;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (3, 'smartphone', 'j');
+SET LOCAL session_replication_role = replica;
+DELETE FROM partner_portal.security_key WHERE workspace_id = 3;
+DELETE FROM partner_portal.workspace WHERE workspace_id = 3;
+SET LOCAL session_replication_role = origin;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (3, 'smartphone', 'k');
+ROLLBACK;
+BEGIN;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (2, 'smartphone', 'j');
+SET LOCAL session_replication_role = replica;
+UPDATE partner_portal.workspace SET partner_id = NULL WHERE workspace_id = 2;
+SET LOCAL session_replication_role = origin;
+INSERT INTO partner_portal.security_key (workspace_id, kind, serial) VALUES (2, 'smartphone', 'k');
+ROLLBACK;
 -- where the trigger does not fire the foreign key looks
 BEGIN;
 ALTER TABLE partner_portal.security_key DISABLE TRIGGER count_insert;
