@@ -218,6 +218,7 @@ ISOLATION = \
 	disable_login \
 	change_portal_user \
 	remove_portal_user \
+	erase_invite \
 	restore_leave \
 	share_read \
 	bulk_bulk \

@@ -10,6 +10,7 @@ CREATE TABLE partner_portal.account (
 	disabled_at timestamptz,
 	erased_at timestamptz,
 	tokens_not_before timestamptz,
+	former_emails jsonb NOT NULL DEFAULT '{}',
 	CONSTRAINT account_pkey PRIMARY KEY (account_id),
 	CONSTRAINT account_email CHECK (octet_length(email) <= 320 AND email ~ '^[A-Za-z0-9.!#$%&''*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$'),
 	CONSTRAINT account_name CHECK (length(name) BETWEEN 1 AND 200),
@@ -20,6 +21,7 @@ CREATE TRIGGER check_names BEFORE INSERT OR UPDATE ON partner_portal.account
 	FOR EACH ROW EXECUTE FUNCTION partner_portal.check_names('name');
 COMMENT ON TABLE partner_portal.account IS 'A person who signs in, known by e-mail address, unique without regard to case.';
 COMMENT ON COLUMN partner_portal.account.tokens_not_before IS 'Tokens issued before are refused (revoke_tokens).';
+COMMENT ON COLUMN partner_portal.account.former_emails IS 'Addresses it had before, in lower case, each with the instant until which: by them erase_account() finds what was written there. Noted by change_email(); applications have no privilege on it.';
 
 CREATE TABLE partner_portal.account_identity (
 	issuer text NOT NULL,

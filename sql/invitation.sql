@@ -373,7 +373,8 @@ BEGIN
 		SELECT a.* INTO person FROM partner_portal.account a WHERE a.account_id = made.account_id;
 	ELSE
 		SELECT a.* INTO person FROM partner_portal.account a
-		WHERE a.account_id = signed_in AND lower(a.email COLLATE "C") = lower((invitation).email COLLATE "C");
+		WHERE a.account_id = signed_in AND lower(a.email COLLATE "C") = lower((invitation).email COLLATE "C")
+		FOR KEY SHARE;
 	END IF;
 	IF person.account_id IS NULL OR person.disabled_at IS NOT NULL OR person.erased_at IS NOT NULL THEN
 		PERFORM partner_portal.invitation_not_usable();

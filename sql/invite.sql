@@ -180,19 +180,37 @@ COMMENT ON FUNCTION partner_portal.withdraw_invitation(bigint) IS
 'Takes a pending invitation back; its token is dead. For who could have made it. 42501; P0002; PP005 it is answered or withdrawn already.';
 REVOKE ALL ON FUNCTION partner_portal.withdraw_invitation(bigint) FROM PUBLIC;
 
-CREATE FUNCTION partner_portal.forget_invitations(email text) RETURNS void
+CREATE FUNCTION partner_portal.forget_invitations(erased partner_portal.account) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	forgotten partner_portal.invitation;
 BEGIN
-	PERFORM partner_portal.cancel_invitation_mail(i) FROM partner_portal.invitation i
-	WHERE lower(i.email COLLATE "C") = lower(forget_invitations.email COLLATE "C") AND i.state = 'pending';
-	UPDATE partner_portal.invitation i SET state = CASE i.state WHEN 'pending' THEN 'withdrawn' ELSE i.state END,
-		finished_at = coalesce(i.finished_at, clock_timestamp()),
-		email = 'erased-' || i.invitation_id || '@erased.invalid', owner_name = NULL
-	WHERE lower(i.email COLLATE "C") = lower(forget_invitations.email COLLATE "C");
+	FOR forgotten IN
+		SELECT i.* FROM partner_portal.invitation i
+		WHERE (i.account_id = (erased).account_id AND i.kind <> 'access')
+			OR lower(i.email COLLATE "C") = lower((erased).email COLLATE "C")
+			-- a pending one to an address that is somebody else's by now is that one's
+			OR (i.created_at <= ((erased).former_emails ->> lower(i.email COLLATE "C"))::timestamptz
+				AND (i.state <> 'pending' OR NOT EXISTS (SELECT FROM partner_portal.account a WHERE lower(a.email COLLATE "C") = lower(i.email COLLATE "C"))))
+		ORDER BY i.workspace_id, i.invitation_id
+		FOR UPDATE
+	LOOP
+		IF forgotten.state = 'pending' THEN
+			PERFORM partner_portal.cancel_invitation_mail(forgotten);
+		END IF;
+		DELETE FROM partner_portal.notification n
+		WHERE n.workspace_id = forgotten.workspace_id AND n.kind = 'invitation' AND split_part(n.dedupe_key, ':', 1) = forgotten.invitation_id::text
+			AND lower(n.recipient COLLATE "C") = lower(forgotten.email COLLATE "C");
+		UPDATE partner_portal.invitation i SET state = CASE i.state WHEN 'pending' THEN 'withdrawn' ELSE i.state END,
+			finished_at = coalesce(i.finished_at, clock_timestamp()),
+			email = 'erased-' || i.invitation_id || '@erased.invalid', owner_name = NULL, details = i.details - 'attributes'
+		WHERE i.workspace_id = forgotten.workspace_id AND i.invitation_id = forgotten.invitation_id;
+	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION partner_portal.forget_invitations(text) IS 'Withdraws what an address is invited to and erases the address; internal.';
-REVOKE ALL ON FUNCTION partner_portal.forget_invitations(text) FROM PUBLIC;
+COMMENT ON FUNCTION partner_portal.forget_invitations(partner_portal.account) IS
+'Withdraws what the addresses of an account that is erased are invited to, and erases address, name and attributes there, and the mails to that address; internal.';
+REVOKE ALL ON FUNCTION partner_portal.forget_invitations(partner_portal.account) FROM PUBLIC;
 
 -- Invitations follow their workspace: they end with it, and with its being a partner; the partner that looks on changes with it.
 CREATE FUNCTION partner_portal.invitations_follow() RETURNS trigger

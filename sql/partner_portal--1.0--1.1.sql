@@ -73,6 +73,9 @@ COMMENT ON FUNCTION partner_portal.checked_text(text, text, integer) IS
 
 -- identity.sql
 
+ALTER TABLE partner_portal.account ADD COLUMN former_emails jsonb NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN partner_portal.account.former_emails IS 'Addresses it had before, in lower case, each with the instant until which: by them erase_account() finds what was written there. Noted by change_email(); applications have no privilege on it.';
+
 CREATE INDEX revoked_token_until ON partner_portal.revoked_token (until);
 COMMENT ON TABLE partner_portal.revoked_token IS 'Tokens refused before their time (revoke_token); a row is of no use after until, and tick() deletes it a day later.';
 
@@ -1219,6 +1222,66 @@ COMMENT ON FUNCTION partner_portal.create_own_workspace(bigint, text, text, text
 
 -- people.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.change_email(account_id bigint, email text) RETURNS partner_portal.account
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	changed partner_portal.account;
+BEGIN
+	IF NOT (partner_portal.is_operator() OR partner_portal.is_trusted()) THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only the operator or a trusted application may change an e-mail address',
+			DETAIL = 'It vouches that the address is the account''s.';
+	END IF;
+	IF account_id IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'account_id must not be null';
+	END IF;
+	PERFORM partner_portal.checked_email(email);
+	SELECT a.* INTO changed FROM partner_portal.account a
+	WHERE a.account_id = change_email.account_id
+		AND (partner_portal.is_operator() OR coalesce(partner_portal.current_account_id(), a.account_id) = a.account_id)
+	FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s not found', account_id);
+	END IF;
+	IF changed.erased_at IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('account %s is erased', account_id);
+	END IF;
+	IF EXISTS (SELECT FROM partner_portal.account a
+		WHERE lower(a.email COLLATE "C") = lower(change_email.email COLLATE "C") AND a.account_id <> change_email.account_id)
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = 'another account has this e-mail address';
+	END IF;
+	UPDATE partner_portal.account a SET email = change_email.email,
+		former_emails = CASE WHEN lower(a.email COLLATE "C") = lower(change_email.email COLLATE "C") THEN a.former_emails
+			ELSE (a.former_emails || jsonb_build_object(lower(a.email COLLATE "C"), clock_timestamp())) - lower(change_email.email COLLATE "C") END
+	WHERE a.account_id = change_email.account_id
+	RETURNING a.* INTO changed;
+	RETURN changed;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.change_email(bigint, text) IS
+'Gives an account another e-mail address, which the caller vouches for; the one before is noted for erase_account() alone. The operator, or a trusted application: with somebody signed in for that account only, with nobody for any. 42501; P0002; 22001, 22023; 23505 another account has it; PP005 it is erased.';
+
+CREATE OR REPLACE FUNCTION partner_portal.make_account(email text, name text, OUT account_id bigint, OUT is_new boolean)
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM partner_portal.checked_email(email);
+	IF name IS NOT NULL THEN
+		PERFORM partner_portal.checked_text('name', name, 200);
+	END IF;
+	LOOP
+		-- locked, so that it is not erased meanwhile; one that was just now has another address
+		SELECT a.account_id, false INTO make_account.account_id, is_new FROM partner_portal.account a
+		WHERE lower(a.email COLLATE "C") = lower(make_account.email COLLATE "C")
+		FOR KEY SHARE;
+		EXIT WHEN FOUND;
+		INSERT INTO partner_portal.account AS a (email, name) VALUES (make_account.email, make_account.name)
+		ON CONFLICT DO NOTHING
+		RETURNING a.account_id, true INTO make_account.account_id, is_new;
+		EXIT WHEN FOUND;
+	END LOOP;
+END
+$$;
+
 CREATE OR REPLACE VIEW partner_portal.members WITH (security_barrier) AS
 	SELECT m.workspace_id, m.account_id, a.email, CASE WHEN m.accepted_at IS NOT NULL OR m.account_id = (SELECT partner_portal.current_account_id()) THEN a.name END AS name,
 		m.role, m.created_at, m.accepted_at, m.accepted_at IS NOT NULL AND a.disabled_at IS NOT NULL AS disabled
@@ -1237,25 +1300,32 @@ CREATE OR REPLACE FUNCTION partner_portal.erase_account(account_id bigint) RETUR
 DECLARE
 	erased partner_portal.account := partner_portal.operators_account(account_id);
 BEGIN
+	-- whoever makes it a member or a user of a portal came before, or finds its address free
+	PERFORM FROM partner_portal.account a WHERE a.account_id = erase_account.account_id FOR UPDATE;
 	DELETE FROM partner_portal.member m WHERE m.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.portal_account p WHERE p.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.account_identity i WHERE i.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.role_account r WHERE r.account_id = erase_account.account_id;
-	PERFORM partner_portal.forget_invitations(erased.email);
-	-- what was written to the person is about the person, and what is not sent yet would still go out
-	DELETE FROM partner_portal.notification n WHERE lower(n.recipient COLLATE "C") = lower(erased.email COLLATE "C");
+	-- what was written to the person is about the person, and what is not sent yet would still go out. An address that was given up
+	-- may be another's since; mails of lists and alerts name the account themselves
+	DELETE FROM partner_portal.notification n
+	WHERE lower(n.recipient COLLATE "C") = lower(erased.email COLLATE "C")
+		OR n.occurred_at <= (erased.former_emails ->> lower(n.recipient COLLATE "C"))::timestamptz
+		OR (n.recipient IS NOT NULL AND n.kind IN ('limit_alert', 'new_keys', 'billing_report', 'webhook_disabled')
+			AND split_part(n.dedupe_key, ':', -1) = erased.account_id::text);
+	PERFORM partner_portal.forget_invitations(erased);
 	DELETE FROM partner_portal.mail_opt_out o WHERE o.account_id = erase_account.account_id;
 	PERFORM partner_portal.erase_activity(account_id, NULL);
 	UPDATE partner_portal.account a
 	SET email = 'erased-' || a.account_id || '@erased.invalid', name = NULL, locale = 'en', is_operator = false,
-		disabled_at = coalesce(a.disabled_at, now()), erased_at = now(), tokens_not_before = 'infinity'
+		disabled_at = coalesce(a.disabled_at, now()), erased_at = now(), tokens_not_before = 'infinity', former_emails = '{}'
 	WHERE a.account_id = erase_account.account_id
 	RETURNING a.* INTO erased;
 	RETURN erased;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.erase_account(bigint) IS
-'Erases for good what is known about one person: address, name, memberships, staff, portals, linked identities, messages to its present address, sent or not; its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
+'Erases for good what is known about one person: address, name, memberships, staff, portals, linked identities, invitations with what they said of it, messages to its address and to those that it had before, sent or not (of an address that was changed under version 1.0 only those of lists, alerts, and invitations it accepted are known); its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
 
 CREATE OR REPLACE FUNCTION partner_portal.remove_member(workspace_id bigint, account_id bigint) RETURNS partner_portal.member
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -1316,6 +1386,34 @@ COMMENT ON FUNCTION partner_portal.add_member(bigint, text, text) IS
 
 -- invitation.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.accepting_account(invitation partner_portal.invitation, owner_name text) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	signed_in bigint := partner_portal.current_account_id();
+	person partner_portal.account;
+	made record;
+BEGIN
+	IF (invitation).kind = 'access' THEN
+		-- anybody who runs the invited partner; with nobody signed in, who the mail went to
+		SELECT a.* INTO person FROM partner_portal.account a
+		JOIN partner_portal.member m ON m.account_id = a.account_id
+		WHERE m.workspace_id = (invitation).partner_key AND m.role IN ('owner', 'administrator') AND m.accepted_at IS NOT NULL
+			AND CASE WHEN signed_in IS NULL THEN lower(a.email COLLATE "C") = lower((invitation).email COLLATE "C") ELSE a.account_id = signed_in END;
+	ELSIF signed_in IS NULL THEN
+		made := partner_portal.make_account((invitation).email, coalesce(accepting_account.owner_name, (invitation).owner_name));
+		SELECT a.* INTO person FROM partner_portal.account a WHERE a.account_id = made.account_id;
+	ELSE
+		SELECT a.* INTO person FROM partner_portal.account a
+		WHERE a.account_id = signed_in AND lower(a.email COLLATE "C") = lower((invitation).email COLLATE "C")
+		FOR KEY SHARE;
+	END IF;
+	IF person.account_id IS NULL OR person.disabled_at IS NOT NULL OR person.erased_at IS NOT NULL THEN
+		PERFORM partner_portal.invitation_not_usable();
+	END IF;
+	RETURN person.account_id;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION partner_portal.send_invitation(invitation partner_portal.invitation, token text, recipients text[] DEFAULT NULL) RETURNS partner_portal.invitation
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1346,6 +1444,39 @@ COMMENT ON FUNCTION partner_portal.send_invitation(partner_portal.invitation, te
 DROP FUNCTION partner_portal.simple_mail(text, text[], text, text, text);
 
 -- invite.sql
+
+DROP FUNCTION partner_portal.forget_invitations(text);
+CREATE FUNCTION partner_portal.forget_invitations(erased partner_portal.account) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	forgotten partner_portal.invitation;
+BEGIN
+	FOR forgotten IN
+		SELECT i.* FROM partner_portal.invitation i
+		WHERE (i.account_id = (erased).account_id AND i.kind <> 'access')
+			OR lower(i.email COLLATE "C") = lower((erased).email COLLATE "C")
+			-- a pending one to an address that is somebody else's by now is that one's
+			OR (i.created_at <= ((erased).former_emails ->> lower(i.email COLLATE "C"))::timestamptz
+				AND (i.state <> 'pending' OR NOT EXISTS (SELECT FROM partner_portal.account a WHERE lower(a.email COLLATE "C") = lower(i.email COLLATE "C"))))
+		ORDER BY i.workspace_id, i.invitation_id
+		FOR UPDATE
+	LOOP
+		IF forgotten.state = 'pending' THEN
+			PERFORM partner_portal.cancel_invitation_mail(forgotten);
+		END IF;
+		DELETE FROM partner_portal.notification n
+		WHERE n.workspace_id = forgotten.workspace_id AND n.kind = 'invitation' AND split_part(n.dedupe_key, ':', 1) = forgotten.invitation_id::text
+			AND lower(n.recipient COLLATE "C") = lower(forgotten.email COLLATE "C");
+		UPDATE partner_portal.invitation i SET state = CASE i.state WHEN 'pending' THEN 'withdrawn' ELSE i.state END,
+			finished_at = coalesce(i.finished_at, clock_timestamp()),
+			email = 'erased-' || i.invitation_id || '@erased.invalid', owner_name = NULL, details = i.details - 'attributes'
+		WHERE i.workspace_id = forgotten.workspace_id AND i.invitation_id = forgotten.invitation_id;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.forget_invitations(partner_portal.account) IS
+'Withdraws what the addresses of an account that is erased are invited to, and erases address, name and attributes there, and the mails to that address; internal.';
+REVOKE ALL ON FUNCTION partner_portal.forget_invitations(partner_portal.account) FROM PUBLIC;
 
 -- access_consent.sql
 

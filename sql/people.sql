@@ -10,18 +10,17 @@ BEGIN
 	IF name IS NOT NULL THEN
 		PERFORM partner_portal.checked_text('name', name, 200);
 	END IF;
-	SELECT a.account_id, false INTO make_account.account_id, is_new FROM partner_portal.account a
-	WHERE lower(a.email COLLATE "C") = lower(make_account.email COLLATE "C");
-	IF FOUND THEN
-		RETURN;
-	END IF;
-	INSERT INTO partner_portal.account AS a (email, name) VALUES (make_account.email, make_account.name)
-	ON CONFLICT DO NOTHING
-	RETURNING a.account_id, true INTO make_account.account_id, is_new;
-	IF NOT FOUND THEN
+	LOOP
+		-- locked, so that it is not erased meanwhile; one that was just now has another address
 		SELECT a.account_id, false INTO make_account.account_id, is_new FROM partner_portal.account a
-		WHERE lower(a.email COLLATE "C") = lower(make_account.email COLLATE "C");
-	END IF;
+		WHERE lower(a.email COLLATE "C") = lower(make_account.email COLLATE "C")
+		FOR KEY SHARE;
+		EXIT WHEN FOUND;
+		INSERT INTO partner_portal.account AS a (email, name) VALUES (make_account.email, make_account.name)
+		ON CONFLICT DO NOTHING
+		RETURNING a.account_id, true INTO make_account.account_id, is_new;
+		EXIT WHEN FOUND;
+	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.make_account(text, text) IS
@@ -303,14 +302,16 @@ BEGIN
 	THEN
 		RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = 'another account has this e-mail address';
 	END IF;
-	UPDATE partner_portal.account a SET email = change_email.email
+	UPDATE partner_portal.account a SET email = change_email.email,
+		former_emails = CASE WHEN lower(a.email COLLATE "C") = lower(change_email.email COLLATE "C") THEN a.former_emails
+			ELSE (a.former_emails || jsonb_build_object(lower(a.email COLLATE "C"), clock_timestamp())) - lower(change_email.email COLLATE "C") END
 	WHERE a.account_id = change_email.account_id
 	RETURNING a.* INTO changed;
 	RETURN changed;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.change_email(bigint, text) IS
-'Gives an account another e-mail address, which the caller vouches for. The operator, or a trusted application: with somebody signed in for that account only, with nobody for any. 42501; P0002; 22001, 22023; 23505 another account has it; PP005 it is erased.';
+'Gives an account another e-mail address, which the caller vouches for; the one before is noted for erase_account() alone. The operator, or a trusted application: with somebody signed in for that account only, with nobody for any. 42501; P0002; 22001, 22023; 23505 another account has it; PP005 it is erased.';
 REVOKE ALL ON FUNCTION partner_portal.change_email(bigint, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.erase_account(account_id bigint) RETURNS partner_portal.account
@@ -318,25 +319,32 @@ CREATE FUNCTION partner_portal.erase_account(account_id bigint) RETURNS partner_
 DECLARE
 	erased partner_portal.account := partner_portal.operators_account(account_id);
 BEGIN
+	-- whoever makes it a member or a user of a portal came before, or finds its address free
+	PERFORM FROM partner_portal.account a WHERE a.account_id = erase_account.account_id FOR UPDATE;
 	DELETE FROM partner_portal.member m WHERE m.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.portal_account p WHERE p.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.account_identity i WHERE i.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.role_account r WHERE r.account_id = erase_account.account_id;
-	PERFORM partner_portal.forget_invitations(erased.email);
-	-- what was written to the person is about the person, and what is not sent yet would still go out
-	DELETE FROM partner_portal.notification n WHERE lower(n.recipient COLLATE "C") = lower(erased.email COLLATE "C");
+	-- what was written to the person is about the person, and what is not sent yet would still go out. An address that was given up
+	-- may be another's since; mails of lists and alerts name the account themselves
+	DELETE FROM partner_portal.notification n
+	WHERE lower(n.recipient COLLATE "C") = lower(erased.email COLLATE "C")
+		OR n.occurred_at <= (erased.former_emails ->> lower(n.recipient COLLATE "C"))::timestamptz
+		OR (n.recipient IS NOT NULL AND n.kind IN ('limit_alert', 'new_keys', 'billing_report', 'webhook_disabled')
+			AND split_part(n.dedupe_key, ':', -1) = erased.account_id::text);
+	PERFORM partner_portal.forget_invitations(erased);
 	DELETE FROM partner_portal.mail_opt_out o WHERE o.account_id = erase_account.account_id;
 	PERFORM partner_portal.erase_activity(account_id, NULL);
 	UPDATE partner_portal.account a
 	SET email = 'erased-' || a.account_id || '@erased.invalid', name = NULL, locale = 'en', is_operator = false,
-		disabled_at = coalesce(a.disabled_at, now()), erased_at = now(), tokens_not_before = 'infinity'
+		disabled_at = coalesce(a.disabled_at, now()), erased_at = now(), tokens_not_before = 'infinity', former_emails = '{}'
 	WHERE a.account_id = erase_account.account_id
 	RETURNING a.* INTO erased;
 	RETURN erased;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.erase_account(bigint) IS
-'Erases for good what is known about one person: address, name, memberships, staff, portals, linked identities, messages to its present address, sent or not; its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
+'Erases for good what is known about one person: address, name, memberships, staff, portals, linked identities, invitations with what they said of it, messages to its address and to those that it had before, sent or not (of an address that was changed under version 1.0 only those of lists, alerts, and invitations it accepted are known); its tokens are refused, its address is free. Keys it held stay without a holder, and what was billed stays, by number. Operator only (42501); P0002; PP004 it is the last owner of a workspace; PP005 it is erased already.';
 REVOKE ALL ON FUNCTION partner_portal.erase_account(bigint) FROM PUBLIC;
 
 -- Runs as its owner, since accounts show themselves to nobody else; every arm is filtered by the identity's own readers.

@@ -139,6 +139,10 @@ SELECT run_as(2, :app, 'SELECT string_agg(account_id || $$ $$ || disabled, $$, $
 SELECT run_as(4, :app, 'SELECT e.disabled_at FROM partner_portal.enable_account(5) e');
 SELECT run_as(5, :app, 'SELECT partner_portal.current_account_id()');
 
+-- messages to what will be former addresses, and to the present one, of account 5
+SELECT count(partner_portal.enqueue_mail(2, 'test', r, r, 'en', ROW('subject', 'text', NULL)::partner_portal.mail_content))
+	FROM unnest('{MINE@example.com,admin@example.com,Admin2@example.com,c@example.com}'::text[]) r;
+
 -- change_email: who vouches for it
 SELECT run_as(5, :app, $$SELECT partner_portal.change_email(5, 'mine@example.com')$$);
 SELECT run_as(NULL, :ops, $$SELECT partner_portal.change_email(5, 'mine@example.com')$$);
@@ -154,6 +158,21 @@ SELECT run_as(5, :trusted, $$SELECT partner_portal.change_email(5, NULL)$$);
 SELECT run_as(5, :trusted, $$SELECT partner_portal.change_email(5, 'x')$$);
 SELECT run_as(5, :trusted, $$SELECT partner_portal.change_email(5, repeat('x', 10000000))$$);
 
+-- addresses it had before are noted, one that it has again is none of them; applications do not see them
+SELECT string_agg(k, ' ' ORDER BY k), bool_and(v::timestamptz <= clock_timestamp()) FROM partner_portal.account, jsonb_each_text(former_emails) AS f (k, v) WHERE account_id = 5;
+SELECT run_as(5, :app, 'SELECT former_emails FROM partner_portal.account');
+-- messages that name accounts; an address it had before is another's by now, who is written to
+SELECT count(partner_portal.enqueue_mail(2, 'new_keys', '2026-01-01:' || n, 'once-' || n || '@example.com', 'en', ROW('subject', 'text', NULL)::partner_portal.mail_content)) FROM unnest('{5,55}'::text[]) n;
+SELECT run_as(NULL, :trusted, $$SELECT c.email FROM partner_portal.change_email(6, 'mine@example.com') c$$);
+SELECT count(partner_portal.enqueue_mail(2, 'test', 'later', 'mine@example.com', 'en', ROW('subject', 'text', NULL)::partner_portal.mail_content));
+-- invitations: an answered one, one to an address that is free, one to an address that is another's by now
+INSERT INTO partner_portal.invitation (workspace_id, partner_key, kind, email, role, expires_at, token_hash, created_at, state, finished_at, account_id) VALUES
+	(2, 1, 'member', 'since-1-0@example.com', 'member', now() + interval '1 day', sha256('a'), now() - interval '1 day', 'accepted', now(), 5),
+	(2, 1, 'member', 'Admin@example.com', 'member', now() + interval '1 day', sha256('b'), now() - interval '1 day', 'pending', NULL, NULL),
+	(2, 1, 'member', 'mine@example.com', 'member', now() + interval '1 day', sha256('c'), now() - interval '1 day', 'pending', NULL, NULL);
+SELECT count(partner_portal.enqueue_mail(2, 'invitation', i.invitation_id || ':1:1', i.email, 'en', ROW('subject', 'text', NULL)::partner_portal.mail_content)) FROM partner_portal.invitation i;
+SELECT recipient, count(*) FROM partner_portal.notification GROUP BY 1 ORDER BY recipient COLLATE "C";
+
 -- erase_account: the operator; a last owner first finds a successor
 SELECT run_as(5, :app, 'SELECT partner_portal.erase_account(5)');
 SELECT run_as(4, :app, 'SELECT partner_portal.erase_account(99)');
@@ -162,6 +181,9 @@ SELECT run_as(4, :app, 'SELECT partner_portal.erase_account(3)');
 INSERT INTO partner_portal.account_identity (issuer, subject, account_id) VALUES ('https://idp.example', 'five', 5);
 INSERT INTO partner_portal.security_key (workspace_id, kind, serial, account_id) VALUES (2, 'smartphone', 's5', 5);
 SELECT run_as(4, :app, $$SELECT concat_ws(' ', e.email, e.name, e.disabled_at IS NOT NULL, e.erased_at IS NOT NULL, e.tokens_not_before) FROM partner_portal.erase_account(5) e$$);
+SELECT recipient, count(*) FROM partner_portal.notification GROUP BY 1 ORDER BY recipient COLLATE "C";
+SELECT invitation_id, email, state FROM partner_portal.invitation ORDER BY 1;
+SELECT former_emails FROM partner_portal.account WHERE account_id = 5;
 SELECT (SELECT count(*) FROM partner_portal.member WHERE account_id = 5), (SELECT count(*) FROM partner_portal.account_identity WHERE account_id = 5), status, account_id
 	FROM partner_portal.security_key WHERE serial = 's5';
 SELECT run_as(5, :app, 'SELECT partner_portal.current_account_id()');

@@ -124,8 +124,10 @@ SELECT in_portal(7, 1, 'SELECT 1');
 SELECT run_as(1, :app, $$SELECT i.role FROM partner_portal.invite_portal_user(1, 'gone@example.com', 'viewer', '{"tenant": "T-1"}') i$$), run_as(1, :app, $$SELECT partner_portal.remove_portal_user(1, 'Gone@example.com')$$);
 SELECT state FROM partner_portal.invitation WHERE email = 'gone@example.com';
 SELECT (partner_portal.disable_account(6)).account_id;
+SELECT details <> '{}' AS told, state FROM partner_portal.invitation WHERE account_id = 6;
 SELECT run_as(1, :app, 'SELECT string_agg(concat_ws($$ $$, email, role, state), $$, $$ ORDER BY email) FROM partner_portal.portal_user');
 SELECT (partner_portal.erase_account(6)).account_id;
+SELECT email = 'erased-' || invitation_id || '@erased.invalid' AS erased, details, state FROM partner_portal.invitation WHERE account_id = 6;
 SELECT count(*) FROM partner_portal.portal_account WHERE account_id = 6;
 -- an invitation of a portal that is gone
 SELECT i.token AS orphan_token FROM partner_portal.invite_portal_user(2, 'orphan@example.com', 'viewer') i \gset
