@@ -74,6 +74,7 @@ typedef struct PpTransfer
 	int			retry_after;	/* seconds asked for by the peer; 0 is none */
 	char		remote_ip[64];
 	char		error[256];
+	bool		unrecorded;		/* that could not be recorded */
 
 	/* the network's own */
 	void	   *handle;
@@ -269,6 +270,18 @@ extern void pp_queue_execute(struct _SPI_plan **plan, const char *sql, int count
 
 /* in delivery_record.c: how transfers ended, inside a transaction */
 extern void pp_queue_record(int token, PpTransfer *finished);
+extern void pp_queue_record_apart(int token, PpTransfer *finished);
+
+/* What could not be recorded, and when that is tried again. */
+typedef struct PpAside
+{
+	PpTransfer *list;
+	int			count;
+	int			pause;			/* the last one, in ms */
+	TimestampTz until;
+} PpAside;
+
+extern void pp_aside_keep(PpAside *aside, PpTransfer **finished, TimestampTz now);
 
 /* in delivery_claim.c: what is sent next, inside a transaction */
 extern int	pp_queue_claim(PpRound *round, int token, int wanted, const int64 *busy, int busy_count,
@@ -315,6 +328,7 @@ typedef struct PpSection
 
 extern bool pp_section_enter(bool worker, PpSection *section);
 extern void pp_section_plan(void);
+extern struct ErrorData *pp_section_try(void (*work) (void *), void *argument);
 extern void pp_section_leave(bool worker, PpSection *section);
 
 /* in delivery_engine.c */

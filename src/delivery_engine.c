@@ -53,6 +53,7 @@ typedef struct Engine
 	PpTransfer *ended;			/* to be recorded */
 	int			ended_count;
 	TimestampTz ended_at;		/* when the first of them ended */
+	PpAside		aside;			/* could not be recorded */
 	PpTransfer *claimed;		/* to be sent once their lease is committed */
 	int64		slots[PP_SLOTS];	/* destinations under way */
 	int			slot_count;
@@ -226,7 +227,7 @@ look(Engine *engine)
 static void
 claim(Engine *engine)
 {
-	int			room = (int) Min(PP_SLOTS - engine->slot_count, engine->left);
+	int			room = (int) Min(PP_SLOTS - engine->slot_count - engine->aside.count, engine->left);
 	int			claimed = 0;
 	bool		looked;
 
@@ -265,6 +266,24 @@ send_claimed(Engine *engine)
 }
 
 /*
+ * record records what has ended, and tries again what could not be recorded, if
+ * it is time.  A worker comes here again after an error, and then sees to it
+ * that a message whose record fails holds up no other; a procedure ends with it.
+ */
+static void
+record(Engine *engine, TimestampTz now)
+{
+	if (engine->aside.list != NULL && (now >= engine->aside.until || engine->stopping))
+		pp_queue_record_apart(engine->token, engine->aside.list);
+	if (engine->ended == NULL)
+		return;
+	if (engine->worker && engine->problems == 0)
+		pp_queue_record(engine->token, engine->ended);
+	else
+		pp_queue_record_apart(engine->token, engine->ended);
+}
+
+/*
  * turn records what has ended and claims what is due, in one transaction.
  * False if the extension is gone.
  */
@@ -282,13 +301,12 @@ turn(Engine *engine)
 		pp_pin_setting("lock_timeout", "1s");	/* who stops an engine waits
 												 * for it */
 	configure(engine);
-	if (engine->ended != NULL)
-		pp_queue_record(engine->token, engine->ended);
+	record(engine, now);
 	if (!engine->stopping)
 		claim(engine);
 	pp_section_leave(engine->worker, &section);
 
-	free_list(&engine->ended);
+	pp_aside_keep(&engine->aside, &engine->ended, now);
 	engine->ended_count = 0;
 	engine->next_claim = TimestampTzPlusMilliseconds(now, NAP_MS);
 	send_claimed(engine);
@@ -432,7 +450,7 @@ stop(Engine *engine)
 		collect(engine, pp_network_finished(engine->network));
 	}
 	collect(engine, pp_network_abort(engine->network));
-	if (engine->ended != NULL && engine->token != 0)
+	if ((engine->ended != NULL || engine->aside.list != NULL) && engine->token != 0)
 		(void) guarded_turn(engine);
 }
 
@@ -566,6 +584,7 @@ pp_engine_run(bool worker, PpChannel channel, int64 *max_rows)
 		if (engine->events != NULL)
 			FreeWaitEventSet(engine->events);
 		free_list(&engine->ended);
+		free_list(&engine->aside.list);
 		free_list(&engine->claimed);
 		if (engine->token != 0)
 			pp_unlock_engine(engine->token);

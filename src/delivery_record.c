@@ -373,3 +373,108 @@ pp_queue_record(int token, PpTransfer *finished)
 	if (delivered > 0)
 		record_delivered(token, finished, delivered);
 }
+
+/* Transfers to be recorded by an engine. */
+typedef struct Finished
+{
+	int			token;
+	PpTransfer *list;
+} Finished;
+
+/*
+ * record_list is pp_queue_record as the work of a subtransaction.
+ */
+static void
+record_list(void *argument)
+{
+	const Finished *finished = argument;
+
+	pp_queue_record(finished->token, finished->list);
+}
+
+/*
+ * record_alone records how one transfer of a list ended, or notes that it could
+ * not, and why.
+ */
+static void
+record_alone(int token, PpTransfer *transfer)
+{
+	Finished	finished = {token, transfer};
+	PpTransfer *next = transfer->next;
+	ErrorData  *error;
+
+	transfer->next = NULL;
+	error = pp_section_try(record_list, &finished);
+	transfer->next = next;
+	transfer->unrecorded = error != NULL;
+	if (error == NULL)
+		return;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not record how notification " INT64_FORMAT " ended", transfer->notification_id),
+			 errdetail("%s", error->message),
+			 errhint("It is set aside; others are recorded meanwhile.")));
+	FreeErrorData(error);
+}
+
+/*
+ * pp_queue_record_apart records how transfers ended as pp_queue_record does, but
+ * where that fails, each by itself; it notes which could not be recorded.
+ */
+void
+pp_queue_record_apart(int token, PpTransfer *finished)
+{
+	Finished	all = {token, finished};
+	ErrorData  *error = NULL;
+
+	if (finished->next != NULL)
+	{
+		error = pp_section_try(record_list, &all);
+		if (error != NULL && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+			pp_pin_setting("lock_timeout", "100ms");	/* it was waited for */
+	}
+	for (PpTransfer *transfer = finished; transfer != NULL; transfer = transfer->next)
+	{
+		transfer->unrecorded = false;
+		if (error != NULL || finished->next == NULL)
+			record_alone(token, transfer);
+	}
+}
+
+/*
+ * pp_aside_keep frees what was recorded, of what has ended and of what had been
+ * set aside, and sets aside what could not be; after a longer pause each time it
+ * is to be tried again.
+ */
+void
+pp_aside_keep(PpAside *aside, PpTransfer **finished, TimestampTz now)
+{
+	PpTransfer *lists[] = {*finished, aside->list};
+
+	*finished = aside->list = NULL;
+	aside->count = 0;
+	for (int i = 0; i < lengthof(lists); i++)
+	{
+		while (lists[i] != NULL)
+		{
+			PpTransfer *transfer = lists[i];
+
+			lists[i] = transfer->next;
+			if (!transfer->unrecorded)
+			{
+				pp_transfer_free(transfer);
+				continue;
+			}
+			transfer->next = aside->list;
+			aside->list = transfer;
+			aside->count++;
+		}
+	}
+	if (aside->list == NULL)
+		aside->pause = 0;
+	else if (now >= aside->until)
+	{
+		aside->pause = Min(60000, Max(1000, aside->pause * 2));
+		aside->until = TimestampTzPlusMilliseconds(now, aside->pause);
+	}
+}
