@@ -192,6 +192,7 @@ REGRESS = \
 	security_key \
 	key_activity
 ISOLATION = \
+	decline_end \
 	list_create \
 	log_log \
 	repair_activate \

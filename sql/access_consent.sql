@@ -575,8 +575,17 @@ BEGIN
 		SELECT g.* FROM partner_portal.access_grant g
 		WHERE g.ended_at IS NULL AND g.expires_at <= least(as_of, clock_timestamp())
 		ORDER BY g.workspace_id, g.grant_id
-		FOR UPDATE SKIP LOCKED
 	LOOP
+		-- in everybody's order; who is just being answered is left to the answer, or to the next call
+		IF expired.state <> 'active' THEN
+			PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = expired.workspace_id FOR NO KEY UPDATE SKIP LOCKED;
+			CONTINUE WHEN NOT FOUND;
+		END IF;
+		SELECT g.* INTO expired FROM partner_portal.access_grant g
+		WHERE g.workspace_id = expired.workspace_id AND g.grant_id = expired.grant_id AND g.state = expired.state
+			AND g.expires_at <= least(as_of, clock_timestamp())
+		FOR UPDATE SKIP LOCKED;
+		CONTINUE WHEN NOT FOUND;
 		PERFORM partner_portal.close_offer(expired, 'expired', NULL);
 		PERFORM partner_portal.end_grant(expired, CASE expired.state WHEN 'active' THEN 'ended' ELSE 'withdrawn' END, expired.expires_at, 'expired');
 		ended := ended + 1;

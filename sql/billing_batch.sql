@@ -111,8 +111,9 @@ BEGIN
 			END IF;
 			GET STACKED DIAGNOSTICS fault = MESSAGE_TEXT;
 			RETURN NEXT partner_portal.note_billing_failure(workspace_id, tstzrange((due.period).period_start, (due.period).period_end), SQLSTATE,
-				format('period %s%s: %s', (due.period).label,
-					(SELECT format(', by price plan %s', v.plan_id) FROM partner_portal.plan_at(workspace_id, (due.period).partner_key, (due.period).period_start) v), fault));
+				format('period %s%s: %s%s', (due.period).label,
+					(SELECT format(', by price plan %s', v.plan_id) FROM partner_portal.plan_at(workspace_id, (due.period).partner_key, (due.period).period_start) v), fault,
+					CASE SQLSTATE WHEN '22003' THEN format('; the operator may assign another plan from %s on, with assign_price_plan()', (due.period).period_start) END));
 			RETURN;
 		END;
 		RETURN QUERY SELECT * FROM unnest(done);

@@ -272,6 +272,12 @@ CREATE FUNCTION partner_portal.decline_invitation(token text) RETURNS void
 DECLARE
 	declined partner_portal.invitation := partner_portal.usable_invitation(token);
 BEGIN
+	-- before the invitation, as whoever accepts, ends the offer or deletes the workspace does
+	IF declined.kind = 'access' THEN
+		PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = declined.workspace_id FOR NO KEY UPDATE;
+	ELSE
+		PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = declined.workspace_id FOR SHARE;
+	END IF;
 	UPDATE partner_portal.invitation i SET state = 'declined', finished_at = clock_timestamp()
 	WHERE i.workspace_id = declined.workspace_id AND i.invitation_id = declined.invitation_id
 		AND i.token_hash = declined.token_hash AND i.state = 'pending' AND i.expires_at > clock_timestamp();

@@ -41,6 +41,7 @@ CREATE FUNCTION partner_portal.invite_to_confirm(partner_id bigint, company_name
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	wanted partner_portal.invitation;
+	former partner_portal.invitation;
 BEGIN
 	wanted.workspace_id := partner_id;
 	wanted.kind := 'customer';
@@ -62,9 +63,14 @@ BEGIN
 	END IF;
 	wanted.details := '{"confirm": true}';
 	-- who asks again gets a new link
-	UPDATE partner_portal.invitation i SET state = 'withdrawn', finished_at = clock_timestamp()
-	WHERE i.workspace_id = invite_to_confirm.partner_id AND i.kind = 'customer' AND i.state = 'pending'
-		AND lower(i.email COLLATE "C") = lower(owner_email COLLATE "C") AND i.details ? 'confirm';
+	FOR former IN
+		UPDATE partner_portal.invitation i SET state = 'withdrawn', finished_at = clock_timestamp()
+		WHERE i.workspace_id = invite_to_confirm.partner_id AND i.kind = 'customer' AND i.state = 'pending'
+			AND lower(i.email COLLATE "C") = lower(owner_email COLLATE "C") AND i.details ? 'confirm'
+		RETURNING i.*
+	LOOP
+		PERFORM partner_portal.cancel_invitation_mail(former);
+	END LOOP;
 	-- nobody's allowance: many register in an hour, but hardly one address many times
 	IF (SELECT count(*) FROM partner_portal.invitation i
 		WHERE lower(i.email COLLATE "C") = lower(owner_email COLLATE "C") AND i.details ? 'confirm' AND i.created_at > clock_timestamp() - interval '1 hour') >= 5
@@ -102,7 +108,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.invite_member(bigint, text, text) IS
-'Invites an address to join a workspace with a role. Needs manage_people; only an owner or the operator invites an owner. 42501, P0002; PP005 the workspace is deleted; 23505 it is a member or invited already; 22023.';
+'Invites an address to join a workspace with a role. Needs manage_people; only an owner or the operator invites an owner; where there is none, not even one who has yet to accept, the partner''s account owner does. 42501, P0002; PP005 the workspace is deleted; 23505 it is a member or invited already; 22023.';
 REVOKE ALL ON FUNCTION partner_portal.invite_member(bigint, text, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.inviters_invitation(invitation_id bigint) RETURNS partner_portal.invitation

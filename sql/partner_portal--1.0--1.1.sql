@@ -694,9 +694,12 @@ BEGIN
 			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a plan comes into force with the next period at the earliest',
 				HINT = 'Only the operator, who loads history from elsewhere, may say otherwise.';
 		END IF;
-		IF EXISTS (SELECT FROM partner_portal.invoice i WHERE i.workspace_id = assign_price_plan.workspace_id AND i.document = 'invoice' AND i.period_start >= valid_from) THEN
+		IF EXISTS (SELECT FROM partner_portal.invoice i WHERE i.workspace_id = assign_price_plan.workspace_id AND i.document = 'invoice' AND i.status <> 'draft' AND i.period_start >= valid_from) THEN
 			RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is billed beyond %s already', workspace_id, valid_from);
 		END IF;
+		-- the next run makes them again, by the plan that is theirs then
+		DELETE FROM partner_portal.invoice i
+		WHERE i.workspace_id = assign_price_plan.workspace_id AND i.document = 'invoice' AND i.status = 'draft' AND i.period_start >= valid_from;
 		UPDATE partner_portal.billing_period p SET billed_at = NULL
 		WHERE p.workspace_id = assign_price_plan.workspace_id AND p.period_start >= valid_from AND p.billed_at IS NOT NULL;
 	END IF;
@@ -710,7 +713,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.assign_price_plan(bigint, bigint, timestamptz) IS
-'Gives a workspace a price plan (NULL: none) from its next period on, or later; any version of a plan stands for the plan. A partner gives its own customers its own plans, in the place of its own; the operator the platform''s, and in the place of any. The operator may date it back to periods not billed yet. 42501, P0002 as authorize(); 42501 the workspace has a plan of the platform, which is the operator''s to end; PP005 another partner''s customer, deleted, or billed already.';
+'Gives a workspace a price plan (NULL: none) from its next period on, or later; any version of a plan stands for the plan. A partner gives its own customers its own plans, in the place of its own; the operator the platform''s, and in the place of any. The operator may date it back to periods not billed yet; drafts of theirs, tax and all, go, and the next billing run makes them anew. 42501, P0002 as authorize(); 42501 the workspace has a plan of the platform, which is the operator''s to end; PP005 another partner''s customer, deleted, or billed already.';
 
 -- billing_run.sql
 
@@ -820,8 +823,9 @@ BEGIN
 			END IF;
 			GET STACKED DIAGNOSTICS fault = MESSAGE_TEXT;
 			RETURN NEXT partner_portal.note_billing_failure(workspace_id, tstzrange((due.period).period_start, (due.period).period_end), SQLSTATE,
-				format('period %s%s: %s', (due.period).label,
-					(SELECT format(', by price plan %s', v.plan_id) FROM partner_portal.plan_at(workspace_id, (due.period).partner_key, (due.period).period_start) v), fault));
+				format('period %s%s: %s%s', (due.period).label,
+					(SELECT format(', by price plan %s', v.plan_id) FROM partner_portal.plan_at(workspace_id, (due.period).partner_key, (due.period).period_start) v), fault,
+					CASE SQLSTATE WHEN '22003' THEN format('; the operator may assign another plan from %s on, with assign_price_plan()', (due.period).period_start) END));
 			RETURN;
 		END;
 		RETURN QUERY SELECT * FROM unnest(done);
@@ -1222,6 +1226,28 @@ COMMENT ON FUNCTION partner_portal.create_own_workspace(bigint, text, text, text
 
 -- people.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.require_rank_over(workspace_id bigint, role text) RETURNS void
+	LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF role = 'owner' AND NOT partner_portal.is_operator() AND NOT EXISTS (
+		SELECT FROM partner_portal.member m
+		WHERE m.workspace_id = require_rank_over.workspace_id AND m.account_id = partner_portal.current_account_id()
+			AND m.role = 'owner' AND m.accepted_at IS NOT NULL)
+		-- who was named as its first owner has turned it down
+		AND (EXISTS (SELECT FROM partner_portal.member m WHERE m.workspace_id = require_rank_over.workspace_id AND m.role = 'owner')
+			OR NOT EXISTS (SELECT FROM partner_portal.staff s
+				WHERE s.workspace_id = require_rank_over.workspace_id AND s.account_id = partner_portal.current_account_id() AND s.role = 'account_owner'))
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('only an owner of workspace %s may make, change or remove an owner', workspace_id);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.require_rank_over(bigint, text) IS
+'Returns when the identity may manage people of that role: owners are the matter of owners and the operator, neither of administrators nor of a partner''s account owner; but that one finds an owner for a workspace that has none, not even one who has yet to accept. Else 42501.';
+
+COMMENT ON FUNCTION partner_portal.set_member_role(bigint, bigint, text) IS
+'Gives a member another role. Needs manage_people; only an owner or the operator makes an owner or changes one; where there is none, the partner''s account owner makes one. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
+
 CREATE OR REPLACE FUNCTION partner_portal.change_email(account_id bigint, email text) RETURNS partner_portal.account
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1348,7 +1374,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.remove_member(bigint, bigint) IS
-'Ends a membership, and with it staff assignments and the holding of keys (the keys stay). Needs manage_people, and for an owner an owner or the operator; everyone may end one''s own, a pending one too: who turns down being the first owner leaves a workspace that the operator finds an owner for (add_member()), or deletes; verify() names it. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
+'Ends a membership, and with it staff assignments and the holding of keys (the keys stay). Needs manage_people, and for an owner an owner or the operator; everyone may end one''s own, a pending one too: who turns down being the first owner leaves a workspace that the operator finds an owner for (add_member()), or the partner''s account owner (invite_member()), or that is deleted; its log tells so, and verify() names it. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
 
 CREATE OR REPLACE FUNCTION partner_portal.add_member(workspace_id bigint, email text, role text) RETURNS partner_portal.member
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -1385,6 +1411,28 @@ COMMENT ON FUNCTION partner_portal.add_member(bigint, text, text) IS
 -- staff.sql
 
 -- invitation.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.decline_invitation(token text) RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	declined partner_portal.invitation := partner_portal.usable_invitation(token);
+BEGIN
+	-- before the invitation, as whoever accepts, ends the offer or deletes the workspace does
+	IF declined.kind = 'access' THEN
+		PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = declined.workspace_id FOR NO KEY UPDATE;
+	ELSE
+		PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = declined.workspace_id FOR SHARE;
+	END IF;
+	UPDATE partner_portal.invitation i SET state = 'declined', finished_at = clock_timestamp()
+	WHERE i.workspace_id = declined.workspace_id AND i.invitation_id = declined.invitation_id
+		AND i.token_hash = declined.token_hash AND i.state = 'pending' AND i.expires_at > clock_timestamp();
+	IF NOT FOUND THEN
+		PERFORM partner_portal.invitation_not_usable();
+	END IF;
+	PERFORM partner_portal.cancel_invitation_mail(declined);
+	PERFORM partner_portal.finish_offer(declined, 'declined');
+END
+$$;
 
 CREATE OR REPLACE FUNCTION partner_portal.accepting_account(invitation partner_portal.invitation, owner_name text) RETURNS bigint
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -1445,6 +1493,54 @@ DROP FUNCTION partner_portal.simple_mail(text, text[], text, text, text);
 
 -- invite.sql
 
+COMMENT ON FUNCTION partner_portal.invite_member(bigint, text, text) IS
+'Invites an address to join a workspace with a role. Needs manage_people; only an owner or the operator invites an owner; where there is none, not even one who has yet to accept, the partner''s account owner does. 42501, P0002; PP005 the workspace is deleted; 23505 it is a member or invited already; 22023.';
+
+CREATE OR REPLACE FUNCTION partner_portal.invite_to_confirm(partner_id bigint, company_name text, owner_email text, owner_name text, slug text, time_zone text) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	wanted partner_portal.invitation;
+	former partner_portal.invitation;
+BEGIN
+	wanted.workspace_id := partner_id;
+	wanted.kind := 'customer';
+	wanted.email := owner_email;
+	wanted.company_name := partner_portal.checked_text('company_name', company_name, 200);
+	IF owner_name IS NOT NULL THEN
+		wanted.owner_name := partner_portal.checked_text('owner_name', owner_name, 200);
+	END IF;
+	IF slug IS NOT NULL THEN
+		wanted.slug := partner_portal.checked_slug(slug);
+		IF EXISTS (SELECT FROM partner_portal.workspace w WHERE w.slug = invite_to_confirm.slug) THEN
+			RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = format('slug "%s" is taken', slug),
+				HINT = 'Choose another slug, or leave it out to have one made from the company name.';
+		END IF;
+	END IF;
+	IF time_zone IS NOT NULL THEN
+		PERFORM partner_portal.check_time_zone(partner_portal.checked_text('time_zone', time_zone, 255));
+		wanted.time_zone := time_zone;
+	END IF;
+	wanted.details := '{"confirm": true}';
+	-- who asks again gets a new link
+	FOR former IN
+		UPDATE partner_portal.invitation i SET state = 'withdrawn', finished_at = clock_timestamp()
+		WHERE i.workspace_id = invite_to_confirm.partner_id AND i.kind = 'customer' AND i.state = 'pending'
+			AND lower(i.email COLLATE "C") = lower(owner_email COLLATE "C") AND i.details ? 'confirm'
+		RETURNING i.*
+	LOOP
+		PERFORM partner_portal.cancel_invitation_mail(former);
+	END LOOP;
+	-- nobody's allowance: many register in an hour, but hardly one address many times
+	IF (SELECT count(*) FROM partner_portal.invitation i
+		WHERE lower(i.email COLLATE "C") = lower(owner_email COLLATE "C") AND i.details ? 'confirm' AND i.created_at > clock_timestamp() - interval '1 hour') >= 5
+	THEN
+		RAISE EXCEPTION USING ERRCODE = 'configuration_limit_exceeded', MESSAGE = 'too many registrations of an address in an hour',
+			DETAIL = 'An address is sent 5 in an hour to confirm.', HINT = 'Use the last one, or try again later.';
+	END IF;
+	PERFORM partner_portal.create_invitation(wanted, capped => false);
+END
+$$;
+
 DROP FUNCTION partner_portal.forget_invitations(text);
 CREATE FUNCTION partner_portal.forget_invitations(erased partner_portal.account) RETURNS void
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -1479,6 +1575,36 @@ COMMENT ON FUNCTION partner_portal.forget_invitations(partner_portal.account) IS
 REVOKE ALL ON FUNCTION partner_portal.forget_invitations(partner_portal.account) FROM PUBLIC;
 
 -- access_consent.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.end_expired_access(as_of timestamptz DEFAULT now()) RETURNS integer
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	expired partner_portal.access_grant;
+	ended integer := 0;
+BEGIN
+	PERFORM partner_portal.require_operator();
+	FOR expired IN
+		SELECT g.* FROM partner_portal.access_grant g
+		WHERE g.ended_at IS NULL AND g.expires_at <= least(as_of, clock_timestamp())
+		ORDER BY g.workspace_id, g.grant_id
+	LOOP
+		-- in everybody's order; who is just being answered is left to the answer, or to the next call
+		IF expired.state <> 'active' THEN
+			PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = expired.workspace_id FOR NO KEY UPDATE SKIP LOCKED;
+			CONTINUE WHEN NOT FOUND;
+		END IF;
+		SELECT g.* INTO expired FROM partner_portal.access_grant g
+		WHERE g.workspace_id = expired.workspace_id AND g.grant_id = expired.grant_id AND g.state = expired.state
+			AND g.expires_at <= least(as_of, clock_timestamp())
+		FOR UPDATE SKIP LOCKED;
+		CONTINUE WHEN NOT FOUND;
+		PERFORM partner_portal.close_offer(expired, 'expired', NULL);
+		PERFORM partner_portal.end_grant(expired, CASE expired.state WHEN 'active' THEN 'ended' ELSE 'withdrawn' END, expired.expires_at, 'expired');
+		ended := ended + 1;
+	END LOOP;
+	RETURN ended;
+END
+$$;
 
 CREATE FUNCTION partner_portal.grant_link(grant_id bigint) RETURNS text
 	LANGUAGE sql STABLE

@@ -108,13 +108,17 @@ BEGIN
 		SELECT FROM partner_portal.member m
 		WHERE m.workspace_id = require_rank_over.workspace_id AND m.account_id = partner_portal.current_account_id()
 			AND m.role = 'owner' AND m.accepted_at IS NOT NULL)
+		-- who was named as its first owner has turned it down
+		AND (EXISTS (SELECT FROM partner_portal.member m WHERE m.workspace_id = require_rank_over.workspace_id AND m.role = 'owner')
+			OR NOT EXISTS (SELECT FROM partner_portal.staff s
+				WHERE s.workspace_id = require_rank_over.workspace_id AND s.account_id = partner_portal.current_account_id() AND s.role = 'account_owner'))
 	THEN
 		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('only an owner of workspace %s may make, change or remove an owner', workspace_id);
 	END IF;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.require_rank_over(bigint, text) IS
-'Returns when the identity may manage people of that role: owners are the matter of owners and the operator, neither of administrators nor of a partner''s account owner. Else 42501.';
+'Returns when the identity may manage people of that role: owners are the matter of owners and the operator, neither of administrators nor of a partner''s account owner; but that one finds an owner for a workspace that has none, not even one who has yet to accept. Else 42501.';
 REVOKE ALL ON FUNCTION partner_portal.require_rank_over(bigint, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.accept_membership(workspace_id bigint) RETURNS partner_portal.member
@@ -193,7 +197,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.set_member_role(bigint, bigint, text) IS
-'Gives a member another role. Needs manage_people; only an owner or the operator makes an owner or changes one. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
+'Gives a member another role. Needs manage_people; only an owner or the operator makes an owner or changes one; where there is none, the partner''s account owner makes one. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
 REVOKE ALL ON FUNCTION partner_portal.set_member_role(bigint, bigint, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.remove_member(workspace_id bigint, account_id bigint) RETURNS partner_portal.member
@@ -217,7 +221,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.remove_member(bigint, bigint) IS
-'Ends a membership, and with it staff assignments and the holding of keys (the keys stay). Needs manage_people, and for an owner an owner or the operator; everyone may end one''s own, a pending one too: who turns down being the first owner leaves a workspace that the operator finds an owner for (add_member()), or deletes; verify() names it. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
+'Ends a membership, and with it staff assignments and the holding of keys (the keys stay). Needs manage_people, and for an owner an owner or the operator; everyone may end one''s own, a pending one too: who turns down being the first owner leaves a workspace that the operator finds an owner for (add_member()), or the partner''s account owner (invite_member()), or that is deleted; its log tells so, and verify() names it. 42501, P0002; PP004 it is the last owner; PP005 the workspace is deleted.';
 REVOKE ALL ON FUNCTION partner_portal.remove_member(bigint, bigint) FROM PUBLIC;
 
 -- Accounts: the operator's matter, for they are not one workspace's.

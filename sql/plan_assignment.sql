@@ -113,9 +113,12 @@ BEGIN
 			RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a plan comes into force with the next period at the earliest',
 				HINT = 'Only the operator, who loads history from elsewhere, may say otherwise.';
 		END IF;
-		IF EXISTS (SELECT FROM partner_portal.invoice i WHERE i.workspace_id = assign_price_plan.workspace_id AND i.document = 'invoice' AND i.period_start >= valid_from) THEN
+		IF EXISTS (SELECT FROM partner_portal.invoice i WHERE i.workspace_id = assign_price_plan.workspace_id AND i.document = 'invoice' AND i.status <> 'draft' AND i.period_start >= valid_from) THEN
 			RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is billed beyond %s already', workspace_id, valid_from);
 		END IF;
+		-- the next run makes them again, by the plan that is theirs then
+		DELETE FROM partner_portal.invoice i
+		WHERE i.workspace_id = assign_price_plan.workspace_id AND i.document = 'invoice' AND i.status = 'draft' AND i.period_start >= valid_from;
 		UPDATE partner_portal.billing_period p SET billed_at = NULL
 		WHERE p.workspace_id = assign_price_plan.workspace_id AND p.period_start >= valid_from AND p.billed_at IS NOT NULL;
 	END IF;
@@ -129,7 +132,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.assign_price_plan(bigint, bigint, timestamptz) IS
-'Gives a workspace a price plan (NULL: none) from its next period on, or later; any version of a plan stands for the plan. A partner gives its own customers its own plans, in the place of its own; the operator the platform''s, and in the place of any. The operator may date it back to periods not billed yet. 42501, P0002 as authorize(); 42501 the workspace has a plan of the platform, which is the operator''s to end; PP005 another partner''s customer, deleted, or billed already.';
+'Gives a workspace a price plan (NULL: none) from its next period on, or later; any version of a plan stands for the plan. A partner gives its own customers its own plans, in the place of its own; the operator the platform''s, and in the place of any. The operator may date it back to periods not billed yet; drafts of theirs, tax and all, go, and the next billing run makes them anew. 42501, P0002 as authorize(); 42501 the workspace has a plan of the platform, which is the operator''s to end; PP005 another partner''s customer, deleted, or billed already.';
 REVOKE ALL ON FUNCTION partner_portal.assign_price_plan(bigint, bigint, timestamptz) FROM PUBLIC;
 
 -- One SELECT, taken into the query that bills a thousand periods.

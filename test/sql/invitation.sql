@@ -174,6 +174,10 @@ SELECT w.partner_id, w.company_name, w.slug, w.time_zone, a.email, a.name, m.rol
 	FROM partner_portal.workspace w JOIN partner_portal.member m USING (workspace_id) JOIN partner_portal.account a USING (account_id) WHERE w.slug = 'regs';
 
 SELECT n, run_as(NULL, :trusted, format('SELECT w.workspace_id FROM partner_portal.register_workspace(%L, ''Many'', ''Many%s@example.com'', confirm => true) w', :'code', CASE n WHEN 7 THEN 7 END)) FROM generate_series(1, 7) n;
+-- of several links one works: the mails with the others are not sent any more, and their tokens are blanked
+SELECT i.state, n.state AS mail, n.secret <> '' AS has_token, count(*) FROM partner_portal.invitation i
+	JOIN partner_portal.notification n ON n.workspace_id = i.workspace_id AND n.kind = 'invitation' AND n.dedupe_key = i.invitation_id || ':1:1'
+	WHERE i.email = 'Many@example.com' GROUP BY 1, 2, 3 ORDER BY 1;
 
 -- the cap of an hour
 SET partner_portal.invitations_per_hour = 2;

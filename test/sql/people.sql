@@ -203,3 +203,23 @@ SELECT run_as(4, :ops, $$SELECT partner_portal.add_member(3, 'late@example.com',
 SELECT run_as(4, :ops, $$SELECT a.role || ' ' || (a.accepted_at IS NOT NULL) FROM partner_portal.add_member(3, 'late@example.com', 'owner') a$$);
 SELECT run_as(4, :app, 'SELECT r.deleted_at IS NULL FROM partner_portal.restore_workspace(3) r');
 SELECT * FROM partner_portal.verify(3);
+-- who is named as the first owner may turn it down: its partner finds another by its account owner, who has no say once there is one
+SELECT (partner_portal.register_workspace((SELECT registration_code FROM partner_portal.partner), 'Second', 'p@example.com')).workspace_id AS second \gset
+SELECT run_as(NULL, :trusted, $$SELECT a.role FROM partner_portal.add_member(1, 'staff@example.com', 'member') a$$);
+SELECT account_id AS staff FROM partner_portal.account WHERE email = 'staff@example.com' \gset
+SELECT run_as(:staff, :app, 'SELECT a.role FROM partner_portal.accept_membership(1) a');
+SELECT (partner_portal.assign_staff(:second, :staff, 'account_owner')).role;
+SELECT run_as(:staff, :app, format('SELECT partner_portal.invite_member(%s, $$next@example.com$$, $$owner$$)', :second), 1);
+SELECT run_as(1, :app, format('SELECT r.role FROM partner_portal.remove_member(%s, 1) r', :second));
+SELECT check_name, problem FROM partner_portal.verify(:second);
+SELECT run_as(1, :app, format('SELECT l.description FROM partner_portal.activity_log(%s, max_rows => 1) l', :second), 1);
+SELECT run_as(1, :app, format('SELECT partner_portal.invite_member(%s, $$next@example.com$$, $$owner$$)', :second), 1);
+SELECT (partner_portal.assign_staff(:second, :staff, 'system_administrator')).role;
+SELECT run_as(:staff, :app, format('SELECT partner_portal.invite_member(%s, $$next@example.com$$, $$owner$$)', :second), 1);
+SELECT (partner_portal.assign_staff(:second, :staff, 'account_owner')).role;
+SELECT run_as(:staff, :app, format('SELECT i.role FROM partner_portal.invite_member(%s, $$next@example.com$$, $$owner$$) i', :second), 1);
+SELECT run_as(:staff, :app, format('SELECT r.sendings FROM partner_portal.invitation i, partner_portal.resend_invitation(i.invitation_id) r WHERE i.workspace_id = %s', :second), 1);
+UPDATE partner_portal.invitation SET token_hash = sha256(repeat('t', 43)::bytea) WHERE workspace_id = :second;
+SELECT run_as(NULL, :app, 'SELECT a.state FROM partner_portal.accept_invitation(repeat($$t$$, 43)) a');
+SELECT run_as(:staff, :app, format('SELECT partner_portal.invite_member(%s, $$another@example.com$$, $$owner$$)', :second), 1);
+SELECT * FROM partner_portal.verify(:second);
