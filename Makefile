@@ -220,6 +220,7 @@ ISOLATION = \
 	change_portal_user \
 	remove_portal_user \
 	erase_invite \
+	remove_member \
 	restore_leave \
 	share_read \
 	bulk_bulk \

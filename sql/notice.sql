@@ -19,10 +19,12 @@ COMMENT ON TABLE partner_portal.mail_opt_out IS 'Who gets the mails of a list (R
 CREATE TABLE partner_portal.new_keys_digest (
 	workspace_id bigint NOT NULL,
 	done_until date NOT NULL,
+	time_zone text,
 	CONSTRAINT new_keys_digest_pkey PRIMARY KEY (workspace_id),
 	CONSTRAINT new_keys_digest_workspace FOREIGN KEY (workspace_id) REFERENCES partner_portal.workspace ON DELETE CASCADE
 );
 COMMENT ON TABLE partner_portal.new_keys_digest IS 'Last local day whose list of new keys is owed or was empty, per workspace with notify_new_keys.';
+COMMENT ON COLUMN partner_portal.new_keys_digest.time_zone IS 'Zone in which done_until ended; where the workspace has another since, the list after it begins there still. NULL is the workspace''s.';
 
 ALTER TABLE partner_portal.mail_opt_out ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE partner_portal.new_keys_digest ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -236,7 +238,8 @@ BEGIN
 	DELETE FROM partner_portal.new_keys_digest d USING partner_portal.workspace w
 	WHERE w.workspace_id = d.workspace_id AND (NOT w.notify_new_keys OR w.deleted_at IS NOT NULL);
 	FOR place IN
-		SELECT d.workspace_id, d.done_until + 1 AS day, w.company_name, w.time_zone
+		SELECT d.workspace_id, d.done_until + 1 AS day, w.company_name, w.time_zone,
+			(d.done_until + 1)::timestamp AT TIME ZONE coalesce(d.time_zone, w.time_zone) AS since
 		FROM partner_portal.new_keys_digest d JOIN partner_portal.workspace w ON w.workspace_id = d.workspace_id
 		WHERE d.done_until + 1 < (tick_new_keys.at AT TIME ZONE w.time_zone)::date
 		ORDER BY d.workspace_id LIMIT 1000
@@ -248,18 +251,18 @@ BEGIN
 				array_agg(k.label ORDER BY k.created_at, k.key_id) AS labels
 			FROM (SELECT * FROM partner_portal.security_key k
 				WHERE k.workspace_id = place.workspace_id
-					AND k.created_at >= place.day::timestamp AT TIME ZONE place.time_zone AND k.created_at < (place.day + 1)::timestamp AT TIME ZONE place.time_zone
+					AND k.created_at >= place.since AND k.created_at < (place.day + 1)::timestamp AT TIME ZONE place.time_zone
 				ORDER BY k.created_at, k.key_id LIMIT 500) k) k
 		CROSS JOIN LATERAL partner_portal.mail_recipients(place.workspace_id, '{owner,administrator}') r
 		WHERE k.serials IS NOT NULL;
-		UPDATE partner_portal.new_keys_digest d SET done_until = place.day WHERE d.workspace_id = place.workspace_id;
+		UPDATE partner_portal.new_keys_digest d SET done_until = place.day, time_zone = place.time_zone WHERE d.workspace_id = place.workspace_id;
 		done := done + 1;
 	END LOOP;
 	RETURN done;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.tick_new_keys(timestamptz) IS
-'Step of tick(): for each workspace with notify_new_keys and each local day that is over, in order, the list of keys added that day (the first 500), if there are any, to its owners and administrators. Days before the setting was first seen on are left out.';
+'Step of tick(): for each workspace with notify_new_keys and each local day that is over, in order, the list of keys added that day (the first 500), if there are any, to its owners and administrators. After a change of the time zone the first list begins where the last one ended. Days before the setting was first seen on are left out.';
 REVOKE ALL ON FUNCTION partner_portal.tick_new_keys(timestamptz) FROM PUBLIC;
 
 INSERT INTO partner_portal.job_step (position, step) VALUES (40, 'tick_new_keys');

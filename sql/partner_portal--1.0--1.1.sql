@@ -1343,7 +1343,10 @@ BEGIN
 	DELETE FROM partner_portal.mail_opt_out o WHERE o.account_id = erase_account.account_id;
 	PERFORM partner_portal.erase_activity(account_id, NULL);
 	UPDATE partner_portal.account a
-	SET email = 'erased-' || a.account_id || '@erased.invalid', name = NULL, locale = 'en', is_operator = false,
+	-- somebody may have taken that address, which is nobody's
+	SET email = 'erased-' || a.account_id || CASE WHEN EXISTS (SELECT FROM partner_portal.account o
+				WHERE lower(o.email COLLATE "C") = 'erased-' || erase_account.account_id || '@erased.invalid')
+			THEN '-' || left(md5(partner_portal.new_secret()), 8) ELSE '' END || '@erased.invalid', name = NULL, locale = 'en', is_operator = false,
 		disabled_at = coalesce(a.disabled_at, now()), erased_at = now(), tokens_not_before = 'infinity', former_emails = '{}'
 	WHERE a.account_id = erase_account.account_id
 	RETURNING a.* INTO erased;
@@ -1370,6 +1373,10 @@ BEGIN
 	DELETE FROM partner_portal.member m
 	WHERE m.workspace_id = remove_member.workspace_id AND m.account_id = remove_member.account_id
 	RETURNING m.* INTO removed;
+	IF NOT FOUND THEN
+		-- removed meanwhile
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s is not a member of workspace %s', account_id, workspace_id);
+	END IF;
 	RETURN removed;
 END
 $$;
@@ -2982,6 +2989,49 @@ COMMENT ON FUNCTION partner_portal.mail_webhook_disabled(text, text, bigint, tex
 REVOKE ALL ON FUNCTION partner_portal.mail_webhook_disabled(text, text, bigint, text, boolean, bigint) FROM PUBLIC;
 
 -- notice.sql
+
+ALTER TABLE partner_portal.new_keys_digest ADD COLUMN time_zone text;
+COMMENT ON COLUMN partner_portal.new_keys_digest.time_zone IS 'Zone in which done_until ended; where the workspace has another since, the list after it begins there still. NULL is the workspace''s.';
+
+CREATE OR REPLACE FUNCTION partner_portal.tick_new_keys(at timestamptz) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	place record;
+	done bigint := 0;
+BEGIN
+	INSERT INTO partner_portal.new_keys_digest (workspace_id, done_until)
+	SELECT w.workspace_id, (tick_new_keys.at AT TIME ZONE w.time_zone)::date - 1 FROM partner_portal.workspace w
+	WHERE w.notify_new_keys AND w.deleted_at IS NULL
+	ON CONFLICT ON CONSTRAINT new_keys_digest_pkey DO NOTHING;
+	DELETE FROM partner_portal.new_keys_digest d USING partner_portal.workspace w
+	WHERE w.workspace_id = d.workspace_id AND (NOT w.notify_new_keys OR w.deleted_at IS NOT NULL);
+	FOR place IN
+		SELECT d.workspace_id, d.done_until + 1 AS day, w.company_name, w.time_zone,
+			(d.done_until + 1)::timestamp AT TIME ZONE coalesce(d.time_zone, w.time_zone) AS since
+		FROM partner_portal.new_keys_digest d JOIN partner_portal.workspace w ON w.workspace_id = d.workspace_id
+		WHERE d.done_until + 1 < (tick_new_keys.at AT TIME ZONE w.time_zone)::date
+		ORDER BY d.workspace_id LIMIT 1000
+		FOR UPDATE OF d SKIP LOCKED
+	LOOP
+		PERFORM partner_portal.enqueue_list_mail(place.workspace_id, 'new_keys', place.day::text, r.account_id, r.email, r.locale,
+			partner_portal.mail_new_keys(r.locale, place.company_name, place.day, k.kinds, k.serials, k.labels))
+		FROM (SELECT array_agg(k.kind ORDER BY k.created_at, k.key_id) AS kinds, array_agg(k.serial ORDER BY k.created_at, k.key_id) AS serials,
+				array_agg(k.label ORDER BY k.created_at, k.key_id) AS labels
+			FROM (SELECT * FROM partner_portal.security_key k
+				WHERE k.workspace_id = place.workspace_id
+					AND k.created_at >= place.since AND k.created_at < (place.day + 1)::timestamp AT TIME ZONE place.time_zone
+				ORDER BY k.created_at, k.key_id LIMIT 500) k) k
+		CROSS JOIN LATERAL partner_portal.mail_recipients(place.workspace_id, '{owner,administrator}') r
+		WHERE k.serials IS NOT NULL;
+		UPDATE partner_portal.new_keys_digest d SET done_until = place.day, time_zone = place.time_zone WHERE d.workspace_id = place.workspace_id;
+		done := done + 1;
+	END LOOP;
+	RETURN done;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.tick_new_keys(timestamptz) IS
+'Step of tick(): for each workspace with notify_new_keys and each local day that is over, in order, the list of keys added that day (the first 500), if there are any, to its owners and administrators. After a change of the time zone the first list begins where the last one ended. Days before the setting was first seen on are left out.';
 
 CREATE TRIGGER log_unsubscribe AFTER UPDATE ON partner_portal.mail_opt_out
 	FOR EACH ROW WHEN (OLD.opted_out_at IS NULL AND NEW.opted_out_at IS NOT NULL)

@@ -217,6 +217,10 @@ BEGIN
 	DELETE FROM partner_portal.member m
 	WHERE m.workspace_id = remove_member.workspace_id AND m.account_id = remove_member.account_id
 	RETURNING m.* INTO removed;
+	IF NOT FOUND THEN
+		-- removed meanwhile
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s is not a member of workspace %s', account_id, workspace_id);
+	END IF;
 	RETURN removed;
 END
 $$;
@@ -340,7 +344,10 @@ BEGIN
 	DELETE FROM partner_portal.mail_opt_out o WHERE o.account_id = erase_account.account_id;
 	PERFORM partner_portal.erase_activity(account_id, NULL);
 	UPDATE partner_portal.account a
-	SET email = 'erased-' || a.account_id || '@erased.invalid', name = NULL, locale = 'en', is_operator = false,
+	-- somebody may have taken that address, which is nobody's
+	SET email = 'erased-' || a.account_id || CASE WHEN EXISTS (SELECT FROM partner_portal.account o
+				WHERE lower(o.email COLLATE "C") = 'erased-' || erase_account.account_id || '@erased.invalid')
+			THEN '-' || left(md5(partner_portal.new_secret()), 8) ELSE '' END || '@erased.invalid', name = NULL, locale = 'en', is_operator = false,
 		disabled_at = coalesce(a.disabled_at, now()), erased_at = now(), tokens_not_before = 'infinity', former_emails = '{}'
 	WHERE a.account_id = erase_account.account_id
 	RETURNING a.* INTO erased;

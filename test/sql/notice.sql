@@ -80,6 +80,23 @@ DELETE FROM partner_portal.notification;
 UPDATE partner_portal.new_keys_digest SET done_until = done_until - 30;
 CALL partner_portal.tick(now() + interval '3 days');
 SELECT recipient, count(*) FROM partner_portal.notification GROUP BY 1 ORDER BY 1;
+-- a change of zone leaves no key out and lists none twice: a day that ended in the east 25 hours before the next one began in the west, and the other way round
+SELECT ((max(created_at) AT TIME ZONE 'UTC') - interval '10 hours')::date AS day FROM partner_portal.security_key WHERE workspace_id = 1 \gset
+BEGIN;
+DELETE FROM partner_portal.notification;
+UPDATE partner_portal.workspace SET time_zone = 'Pacific/Pago_Pago' WHERE workspace_id = 1;
+UPDATE partner_portal.new_keys_digest SET done_until = :'day', time_zone = 'Pacific/Kiritimati';
+SELECT partner_portal.tick_new_keys(now() + interval '5 days') AS days;
+SELECT recipient, subject ~ to_char(date :'day' + 1, 'YYYY-MM-DD|DD\.MM\.YYYY') AS of_the_first_day FROM partner_portal.notification ORDER BY 1;
+SELECT done_until - date :'day' AS days, time_zone FROM partner_portal.new_keys_digest;
+ROLLBACK;
+BEGIN;
+DELETE FROM partner_portal.notification;
+UPDATE partner_portal.workspace SET time_zone = 'Pacific/Kiritimati' WHERE workspace_id = 1;
+UPDATE partner_portal.new_keys_digest SET done_until = :'day', time_zone = 'Pacific/Pago_Pago';
+SELECT partner_portal.tick_new_keys(now() + interval '5 days') AS days;
+SELECT recipient FROM partner_portal.notification ORDER BY 1;
+ROLLBACK;
 -- templates, in both languages, everything escaped
 SELECT (m).subject, (m).text_body, position('<script>' IN (m).html_body) AS script FROM partner_portal.mail_billing_report('en', 'A <script>alert(1)</script> & Co', '2026-10-01..2026-10-31', 'INV-7', 'CHF',
 	ARRAY['Smartphones', 'Cards <b>'], ARRAY['25.00', '4.00'], '29.00', ARRAY['2026-09-01..2026-09-30', '2026-10-01..2026-10-31'], ARRAY[3, 6]) m;
