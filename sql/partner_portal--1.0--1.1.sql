@@ -1332,6 +1332,8 @@ BEGIN
 	DELETE FROM partner_portal.portal_account p WHERE p.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.account_identity i WHERE i.account_id = erase_account.account_id;
 	DELETE FROM partner_portal.role_account r WHERE r.account_id = erase_account.account_id;
+	-- invitations before their mails, as whoever answers one
+	PERFORM partner_portal.forget_invitations(erased);
 	-- what was written to the person is about the person, and what is not sent yet would still go out. An address that was given up
 	-- may be another's since; mails of lists and alerts name the account themselves
 	DELETE FROM partner_portal.notification n
@@ -1339,7 +1341,6 @@ BEGIN
 		OR n.occurred_at <= (erased.former_emails ->> lower(n.recipient COLLATE "C"))::timestamptz
 		OR (n.recipient IS NOT NULL AND n.kind IN ('limit_alert', 'new_keys', 'billing_report', 'webhook_disabled')
 			AND split_part(n.dedupe_key, ':', -1) = erased.account_id::text);
-	PERFORM partner_portal.forget_invitations(erased);
 	DELETE FROM partner_portal.mail_opt_out o WHERE o.account_id = erase_account.account_id;
 	PERFORM partner_portal.erase_activity(account_id, NULL);
 	UPDATE partner_portal.account a
