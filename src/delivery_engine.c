@@ -233,7 +233,13 @@ claim(Engine *engine)
 
 	engine->exhausted = engine->channel == PP_MAIL && engine->relay.url[0] == '\0';
 	if (engine->exhausted)
+	{
+		if (!engine->worker && (pp_smtp_url == NULL || pp_smtp_url[0] == '\0') && look(engine) && engine->round.count > 0)
+			ereport(WARNING,
+					(errcode(ERRCODE_PP_WRONG_STATE),
+					 errmsg("mail waits: partner_portal.smtp_url is not set")));
 		return;
+	}
 	looked = look(engine);
 	if (room > 0)
 		claimed = pp_queue_claim(&engine->round, engine->token, room, engine->slots, engine->slot_count,

@@ -445,7 +445,8 @@ partner_portal_make_room(PG_FUNCTION_ARGS)
 				 errmsg("workspace " INT64_FORMAT " has more active keys than the new limit", workspace_id),
 				 errdetail("A limit of %d was requested for workspace " INT64_FORMAT "; %d keys are active.",
 						   key_limit, workspace_id, usage.active),
-				 errhint("Disable %d keys first, or let the surplus be disabled.", count)));
+				 errhint_plural("Disable %d key first, or let the surplus be disabled.",
+								"Disable %d keys first, or let the surplus be disabled.", count, count)));
 	if (count == 0)
 		PG_RETURN_ARRAYTYPE_P(construct_empty_array(INT8OID));
 	PG_RETURN_ARRAYTYPE_P(disable_surplus(workspace_id, count, choice));

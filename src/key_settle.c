@@ -107,8 +107,9 @@ refuse_excess(int64 workspace_id, int requested, const PpUsage *usage)
 	ereport(ERROR,
 			(errcode(ERRCODE_PP_LIMIT_REACHED),
 			 errmsg("security key limit of workspace " INT64_FORMAT " reached", workspace_id),
-			 errdetail("The limit of workspace " INT64_FORMAT " is %d active keys; %d are active and %d more were requested.",
-					   workspace_id, usage->key_limit, before, usage->active - before),
+			 errdetail_plural("The limit of workspace " INT64_FORMAT " is %d active keys; %d are active and %d more was requested.",
+							  "The limit of workspace " INT64_FORMAT " is %d active keys; %d are active and %d more were requested.",
+							  usage->active - before, workspace_id, usage->key_limit, before, usage->active - before),
 			 errhint("Disable other keys first, or have the limit raised with partner_portal.set_usage_limit().")));
 }
 

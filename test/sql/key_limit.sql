@@ -25,7 +25,9 @@ INSERT INTO security_key (workspace_id, kind, serial) VALUES (1, 'smartphone', '
 \echo :LAST_ERROR_SQLSTATE
 \set VERBOSITY terse
 INSERT INTO security_key (workspace_id, kind, serial, status) VALUES (1, 'smartphone', 'a4', 'disabled');
+\set VERBOSITY default
 UPDATE security_key SET status = 'active' WHERE serial = 'a4';
+\set VERBOSITY terse
 -- the switch off, or a limit that is not on, refuses nothing; 0 refuses everything
 INSERT INTO security_key (workspace_id, kind, serial) SELECT 2, 'smartphone', 'b' || i FROM generate_series(1, 5) i;
 INSERT INTO security_key (workspace_id, kind, serial) SELECT 3, 'smartphone', 'c' || i FROM generate_series(1, 5) i;
@@ -105,7 +107,10 @@ SELECT * FROM keys WHERE ws = 1;
 SELECT key_id, status FROM set_usage_limit(1, NULL, restore => true);
 SELECT restrict_keys, key_limit FROM workspace WHERE workspace_id = 1;
 SELECT key_id, status, disabled_reason FROM set_usage_limit(1, 2, strategy => 'oldest');
+\set VERBOSITY default
+\set SHOW_CONTEXT never
 SELECT key_id, status FROM set_usage_limit(1, 1, on_excess => 'reject');
+\set VERBOSITY terse
 \echo :LAST_ERROR_SQLSTATE
 SELECT restrict_keys, key_limit FROM workspace WHERE workspace_id = 1;
 SELECT key_id, status FROM set_usage_limit(1, 2, on_excess => 'reject');

@@ -36,9 +36,14 @@ sub relay { configure($node, "partner_portal.smtp_url = '$_[0]'"); sql($node, 'U
 sub mail_fate { return sql($node, "SELECT state, attempts, coalesce(last_code, 0), last_error FROM partner_portal.notification WHERE recipient = '$_[0]\@peer.example'") }
 
 configure($node, "partner_portal.allow_cidr = '127.0.0.1:$smtp'");
+my $silent;
+$node->psql('postgres', 'CALL partner_portal.deliver_notifications()', stderr => \$silent);
+is($silent, '', 'without a relay there is nothing to say while no mail is due');
 mail($_) foreach ('fine', 'rcpt450', 'rcpt421', 'rcpt550', 'data450', 'data421', 'data550', 'drop', 'hang');
-deliver($node);
+my $said;
+$node->psql('postgres', 'CALL partner_portal.deliver_notifications()', stderr => \$said);
 is(mail_fate('fine'), 'pending|0|0|', 'without a relay mail waits');
+like($said, qr/WARNING:  mail waits: partner_portal.smtp_url is not set/, 'and a call says so');
 relay("smtp://127.0.0.1:$smtp");
 deliver($node);
 is(mail_fate('fine'), 'delivered|1|250|', 'a mail is delivered');
