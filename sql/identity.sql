@@ -102,6 +102,7 @@ CREATE FUNCTION partner_portal.map_role(role regrole, account_id bigint) RETURNS
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	mapped name;
+	erased boolean;
 BEGIN
 	IF NOT partner_portal.is_operator() THEN
 		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only the operator may map a role to an account';
@@ -117,21 +118,25 @@ BEGIN
 		DELETE FROM partner_portal.role_account m WHERE m.role_name = mapped;
 		RETURN;
 	END IF;
-	IF NOT EXISTS (SELECT FROM partner_portal.account a WHERE a.account_id = map_role.account_id) THEN
+	SELECT a.erased_at IS NOT NULL INTO erased FROM partner_portal.account a WHERE a.account_id = map_role.account_id FOR KEY SHARE;
+	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s does not exist', map_role.account_id);
+	ELSIF erased THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('account %s is erased', map_role.account_id);
 	END IF;
 	INSERT INTO partner_portal.role_account AS m (role_name, account_id) VALUES (mapped, map_role.account_id)
 	ON CONFLICT ON CONSTRAINT role_account_pkey DO UPDATE SET account_id = excluded.account_id;
 END
 $$;
 COMMENT ON FUNCTION partner_portal.map_role(regrole, bigint) IS
-'Maps a database role to the account that login_role() signs in for it, in place of an earlier one; NULL for account_id ends it. The role is remembered by name. Operator only (42501); P0002 no such account.';
+'Maps a database role to the account that login_role() signs in for it, in place of an earlier one; NULL for account_id ends it. The role is remembered by name. Operator only (42501); P0002 no such account; PP005 it is erased.';
 REVOKE ALL ON FUNCTION partner_portal.map_role(regrole, bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.link_identity(account_id bigint, issuer text, subject text) RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	linked bigint;
+	erased boolean;
 BEGIN
 	IF NOT partner_portal.is_operator() THEN
 		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only the operator may link an identity';
@@ -142,8 +147,12 @@ BEGIN
 	IF octet_length(link_identity.issuer) NOT BETWEEN 1 AND 1000 OR octet_length(link_identity.subject) NOT BETWEEN 1 AND 1000 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'issuer and subject must have 1 to 1000 bytes';
 	END IF;
-	IF NOT EXISTS (SELECT FROM partner_portal.account a WHERE a.account_id = link_identity.account_id) THEN
+	-- what is linked to an erased account would tell about the person again
+	SELECT a.erased_at IS NOT NULL INTO erased FROM partner_portal.account a WHERE a.account_id = link_identity.account_id FOR KEY SHARE;
+	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s does not exist', link_identity.account_id);
+	ELSIF erased THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('account %s is erased', link_identity.account_id);
 	END IF;
 	INSERT INTO partner_portal.account_identity AS i (issuer, subject, account_id)
 	VALUES (link_identity.issuer, link_identity.subject, link_identity.account_id)
@@ -156,7 +165,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.link_identity(bigint, text, text) IS
-'Lets tokens with this iss and sub sign an account in, whatever partner_portal.subject_claim says. Repeating it changes nothing. Operator only (42501); P0002 no such account; 23505 linked to another account; 22023 an empty text or one of more than 1000 bytes.';
+'Lets tokens with this iss and sub sign an account in, whatever partner_portal.subject_claim says. Repeating it changes nothing. Operator only (42501); P0002 no such account; PP005 it is erased; 23505 linked to another account; 22023 an empty text or one of more than 1000 bytes.';
 REVOKE ALL ON FUNCTION partner_portal.link_identity(bigint, text, text) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.unlink_identity(issuer text, subject text) RETURNS void

@@ -160,7 +160,14 @@ BEGIN
 	SELECT array_agg(n.recipient ORDER BY n.notification_id) INTO recipients FROM partner_portal.notification n
 	WHERE n.workspace_id = resent.workspace_id AND n.kind = 'invitation'
 		AND n.dedupe_key = ANY (ARRAY(SELECT format('%s:%s:%s', resent.invitation_id, resent.sendings, r) FROM generate_series(1, 20) r));
-	UPDATE partner_portal.invitation i SET token_hash = sha256(fresh_token::bytea), sent_at = clock_timestamp(), sendings = i.sendings + 1,
+	-- an offer of access is for who owns the partner now, at their present addresses
+	IF resent.kind = 'access' THEN
+		recipients := partner_portal.people_in_charge(resent.partner_key, '{owner}');
+		IF recipients IS NULL THEN
+			RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('partner %s has no owner who could accept', resent.partner_key);
+		END IF;
+	END IF;
+	UPDATE partner_portal.invitation i SET email = CASE resent.kind WHEN 'access' THEN recipients[1] ELSE i.email END, token_hash = sha256(fresh_token::bytea), sent_at = clock_timestamp(), sendings = i.sendings + 1,
 		expires_at = clock_timestamp() + current_setting('partner_portal.invitation_lifetime')::interval
 	WHERE i.workspace_id = resent.workspace_id AND i.invitation_id = resent.invitation_id
 	RETURNING i.* INTO resent;
@@ -168,7 +175,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.resend_invitation(bigint) IS
-'Sends a pending invitation anew, an expired one too, with a new token and its whole time; the old token is dead. For who could have made it. 42501; P0002; PP005 it is answered or withdrawn; 53400 too many in an hour.';
+'Sends a pending invitation anew, an expired one too, with a new token and its whole time; the old token is dead. An offer of access goes to those who own the partner now. For who could have made it. 42501; P0002; PP005 it is answered or withdrawn, or the partner has no owner; 53400 too many in an hour.';
 REVOKE ALL ON FUNCTION partner_portal.resend_invitation(bigint) FROM PUBLIC;
 
 CREATE FUNCTION partner_portal.withdraw_invitation(invitation_id bigint) RETURNS void

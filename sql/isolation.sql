@@ -264,7 +264,8 @@ BEGIN
 		FROM partner_portal.enrolled_role e JOIN pg_roles r ON r.rolname = e.role_name GROUP BY r.oid, r.rolname
 	), becomes AS (
 		-- from 16 on a membership may be without SET ROLE, which who may grant it gives himself
-		SELECT CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET, MEMBER WITH ADMIN OPTION' ELSE 'MEMBER' END AS how
+		SELECT CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET, MEMBER WITH ADMIN OPTION' ELSE 'MEMBER' END AS how,
+			CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'USAGE, SET' ELSE 'MEMBER' END AS acts
 	), seen AS (
 		-- what reads an isolated table, through any number of views
 		SELECT v.oid, v.relkind, i.oid AS source FROM isolated i
@@ -316,6 +317,11 @@ BEGIN
 			|| CASE WHEN r.rolsuper THEN 'a superuser' ELSE 'a role with BYPASSRLS' END
 		FROM pool p CROSS JOIN becomes JOIN pg_roles r ON (r.rolsuper OR r.rolbypassrls) AND CASE WHEN (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid) THEN r.oid = p.oid ELSE pg_has_role(p.oid, r.oid, becomes.how) END
 		WHERE NOT p.operator
+		UNION ALL
+		-- a login has what its role was granted, and attributes of its own
+		SELECT 'role "' || r.rolname || '"', 'is a role with BYPASSRLS, and a member of role "' || min(p.rolname) || '"'
+		FROM pool p CROSS JOIN becomes JOIN pg_roles r ON r.rolbypassrls AND r.rolcanlogin AND NOT r.rolsuper AND pg_has_role(r.oid, p.oid, becomes.acts)
+		WHERE NOT p.operator AND r.oid NOT IN (SELECT o.oid FROM pool o) GROUP BY r.rolname
 		UNION ALL
 		SELECT 'role "' || p.rolname || '"', 'is a member of ' || r.rolname
 		FROM pool p JOIN pg_roles r ON r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program', 'pg_read_all_data', 'pg_write_all_data', 'pg_maintain',
@@ -381,7 +387,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.check_isolation() IS
-'Names every hole found in the isolation of our tables, of those isolate() is used on, and of the enrolled roles: row level security off or not forced, policies missing or added, indexes missing, roles that own tables, bypass row security, may become somebody who does, or may make temporary tables or large objects, or end sessions of their own role; views and materialized views that read with other rights, SECURITY DEFINER functions that do, privileges too many, tables that refer to workspaces and are not isolated. No row is no hole. Operator only (42501).';
+'Names every hole found in the isolation of our tables, of those isolate() is used on, and of the enrolled roles: row level security off or not forced, policies missing or added, indexes missing, roles that own tables, bypass row security, may become somebody who does, or may make temporary tables or large objects, or end sessions of their own role; logins with BYPASSRLS that are members of one; views and materialized views that read with other rights, SECURITY DEFINER functions that do, privileges too many, tables that refer to workspaces and are not isolated. No row is no hole. Operator only (42501).';
 REVOKE ALL ON FUNCTION partner_portal.check_isolation() FROM PUBLIC;
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

@@ -73,6 +73,74 @@ COMMENT ON FUNCTION partner_portal.checked_text(text, text, integer) IS
 
 -- identity.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.map_role(role regrole, account_id bigint) RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	mapped name;
+	erased boolean;
+BEGIN
+	IF NOT partner_portal.is_operator() THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only the operator may map a role to an account';
+	END IF;
+	IF role IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'role must not be null';
+	END IF;
+	SELECT r.rolname INTO mapped FROM pg_roles r WHERE r.oid = role;
+	IF mapped IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = 'role does not exist';
+	END IF;
+	IF map_role.account_id IS NULL THEN
+		DELETE FROM partner_portal.role_account m WHERE m.role_name = mapped;
+		RETURN;
+	END IF;
+	SELECT a.erased_at IS NOT NULL INTO erased FROM partner_portal.account a WHERE a.account_id = map_role.account_id FOR KEY SHARE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s does not exist', map_role.account_id);
+	ELSIF erased THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('account %s is erased', map_role.account_id);
+	END IF;
+	INSERT INTO partner_portal.role_account AS m (role_name, account_id) VALUES (mapped, map_role.account_id)
+	ON CONFLICT ON CONSTRAINT role_account_pkey DO UPDATE SET account_id = excluded.account_id;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.map_role(regrole, bigint) IS
+'Maps a database role to the account that login_role() signs in for it, in place of an earlier one; NULL for account_id ends it. The role is remembered by name. Operator only (42501); P0002 no such account; PP005 it is erased.';
+
+CREATE OR REPLACE FUNCTION partner_portal.link_identity(account_id bigint, issuer text, subject text) RETURNS void
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	linked bigint;
+	erased boolean;
+BEGIN
+	IF NOT partner_portal.is_operator() THEN
+		RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'only the operator may link an identity';
+	END IF;
+	IF link_identity.account_id IS NULL OR link_identity.issuer IS NULL OR link_identity.subject IS NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'account_id, issuer and subject must not be null';
+	END IF;
+	IF octet_length(link_identity.issuer) NOT BETWEEN 1 AND 1000 OR octet_length(link_identity.subject) NOT BETWEEN 1 AND 1000 THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'issuer and subject must have 1 to 1000 bytes';
+	END IF;
+	-- what is linked to an erased account would tell about the person again
+	SELECT a.erased_at IS NOT NULL INTO erased FROM partner_portal.account a WHERE a.account_id = link_identity.account_id FOR KEY SHARE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = format('account %s does not exist', link_identity.account_id);
+	ELSIF erased THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('account %s is erased', link_identity.account_id);
+	END IF;
+	INSERT INTO partner_portal.account_identity AS i (issuer, subject, account_id)
+	VALUES (link_identity.issuer, link_identity.subject, link_identity.account_id)
+	ON CONFLICT ON CONSTRAINT account_identity_pkey DO UPDATE SET account_id = i.account_id
+	RETURNING i.account_id INTO linked;
+	IF linked <> link_identity.account_id THEN
+		RAISE EXCEPTION USING ERRCODE = 'unique_violation', MESSAGE = 'this issuer and subject are linked to another account',
+			DETAIL = format('They are linked to account %s.', linked), HINT = 'End that link first with partner_portal.unlink_identity().';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION partner_portal.link_identity(bigint, text, text) IS
+'Lets tokens with this iss and sub sign an account in, whatever partner_portal.subject_claim says. Repeating it changes nothing. Operator only (42501); P0002 no such account; PP005 it is erased; 23505 linked to another account; 22023 an empty text or one of more than 1000 bytes.';
+
 ALTER TABLE partner_portal.account ADD COLUMN former_emails jsonb NOT NULL DEFAULT '{}';
 COMMENT ON COLUMN partner_portal.account.former_emails IS 'Addresses it had before, in lower case, each with the instant until which: by them erase_account() finds what was written there. Noted by change_email(); applications have no privilege on it.';
 
@@ -1501,6 +1569,35 @@ DROP FUNCTION partner_portal.simple_mail(text, text[], text, text, text);
 
 -- invite.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.resend_invitation(invitation_id bigint) RETURNS partner_portal.invitation
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	resent partner_portal.invitation := partner_portal.inviters_invitation(invitation_id);
+	fresh_token text := partner_portal.new_token();
+	recipients text[];
+BEGIN
+	PERFORM partner_portal.use_allowance(partner_portal.current_account_id());
+	PERFORM partner_portal.cancel_invitation_mail(resent);
+	SELECT array_agg(n.recipient ORDER BY n.notification_id) INTO recipients FROM partner_portal.notification n
+	WHERE n.workspace_id = resent.workspace_id AND n.kind = 'invitation'
+		AND n.dedupe_key = ANY (ARRAY(SELECT format('%s:%s:%s', resent.invitation_id, resent.sendings, r) FROM generate_series(1, 20) r));
+	-- an offer of access is for who owns the partner now, at their present addresses
+	IF resent.kind = 'access' THEN
+		recipients := partner_portal.people_in_charge(resent.partner_key, '{owner}');
+		IF recipients IS NULL THEN
+			RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('partner %s has no owner who could accept', resent.partner_key);
+		END IF;
+	END IF;
+	UPDATE partner_portal.invitation i SET email = CASE resent.kind WHEN 'access' THEN recipients[1] ELSE i.email END, token_hash = sha256(fresh_token::bytea), sent_at = clock_timestamp(), sendings = i.sendings + 1,
+		expires_at = clock_timestamp() + current_setting('partner_portal.invitation_lifetime')::interval
+	WHERE i.workspace_id = resent.workspace_id AND i.invitation_id = resent.invitation_id
+	RETURNING i.* INTO resent;
+	RETURN partner_portal.send_invitation(resent, fresh_token, recipients);
+END
+$$;
+COMMENT ON FUNCTION partner_portal.resend_invitation(bigint) IS
+'Sends a pending invitation anew, an expired one too, with a new token and its whole time; the old token is dead. An offer of access goes to those who own the partner now. For who could have made it. 42501; P0002; PP005 it is answered or withdrawn, or the partner has no owner; 53400 too many in an hour.';
+
 COMMENT ON FUNCTION partner_portal.invite_member(bigint, text, text) IS
 'Invites an address to join a workspace with a role. Needs manage_people; only an owner or the operator invites an owner; where there is none, not even one who has yet to accept, the partner''s account owner does. 42501, P0002; PP005 the workspace is deleted; 23505 it is a member or invited already; 22023.';
 
@@ -2262,7 +2359,8 @@ BEGIN
 		FROM partner_portal.enrolled_role e JOIN pg_roles r ON r.rolname = e.role_name GROUP BY r.oid, r.rolname
 	), becomes AS (
 		-- from 16 on a membership may be without SET ROLE, which who may grant it gives himself
-		SELECT CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET, MEMBER WITH ADMIN OPTION' ELSE 'MEMBER' END AS how
+		SELECT CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET, MEMBER WITH ADMIN OPTION' ELSE 'MEMBER' END AS how,
+			CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'USAGE, SET' ELSE 'MEMBER' END AS acts
 	), seen AS (
 		-- what reads an isolated table, through any number of views
 		SELECT v.oid, v.relkind, i.oid AS source FROM isolated i
@@ -2314,6 +2412,11 @@ BEGIN
 			|| CASE WHEN r.rolsuper THEN 'a superuser' ELSE 'a role with BYPASSRLS' END
 		FROM pool p CROSS JOIN becomes JOIN pg_roles r ON (r.rolsuper OR r.rolbypassrls) AND CASE WHEN (SELECT s.rolsuper FROM pg_roles s WHERE s.oid = p.oid) THEN r.oid = p.oid ELSE pg_has_role(p.oid, r.oid, becomes.how) END
 		WHERE NOT p.operator
+		UNION ALL
+		-- a login has what its role was granted, and attributes of its own
+		SELECT 'role "' || r.rolname || '"', 'is a role with BYPASSRLS, and a member of role "' || min(p.rolname) || '"'
+		FROM pool p CROSS JOIN becomes JOIN pg_roles r ON r.rolbypassrls AND r.rolcanlogin AND NOT r.rolsuper AND pg_has_role(r.oid, p.oid, becomes.acts)
+		WHERE NOT p.operator AND r.oid NOT IN (SELECT o.oid FROM pool o) GROUP BY r.rolname
 		UNION ALL
 		SELECT 'role "' || p.rolname || '"', 'is a member of ' || r.rolname
 		FROM pool p JOIN pg_roles r ON r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program', 'pg_read_all_data', 'pg_write_all_data', 'pg_maintain',
@@ -2379,7 +2482,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION partner_portal.check_isolation() IS
-'Names every hole found in the isolation of our tables, of those isolate() is used on, and of the enrolled roles: row level security off or not forced, policies missing or added, indexes missing, roles that own tables, bypass row security, may become somebody who does, or may make temporary tables or large objects, or end sessions of their own role; views and materialized views that read with other rights, SECURITY DEFINER functions that do, privileges too many, tables that refer to workspaces and are not isolated. No row is no hole. Operator only (42501).';
+'Names every hole found in the isolation of our tables, of those isolate() is used on, and of the enrolled roles: row level security off or not forced, policies missing or added, indexes missing, roles that own tables, bypass row security, may become somebody who does, or may make temporary tables or large objects, or end sessions of their own role; logins with BYPASSRLS that are members of one; views and materialized views that read with other rights, SECURITY DEFINER functions that do, privileges too many, tables that refer to workspaces and are not isolated. No row is no hole. Operator only (42501).';
 COMMENT ON FUNCTION partner_portal.highest_workspace(text) IS 'Greatest of visible_workspaces(); see lowest_workspace(). For policies.';
 
 INSERT INTO partner_portal.role_grant (as_what, privilege, object) VALUES

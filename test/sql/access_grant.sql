@@ -209,6 +209,17 @@ SELECT run_as(4, :app, $$SELECT g.state FROM partner_portal.offer_access(4, 1, '
 SELECT run_as(4, :app, format('SELECT g.state FROM partner_portal.end_access(%s) g', (SELECT max(grant_id) FROM partner_portal.access_grant)));
 SELECT run_as(NULL, :app, format('SELECT partner_portal.accept_invitation(%L)', coalesce(token(), repeat('A', 43))));
 
+-- sent anew, an offer goes to who owns the partner by then, at the address of then, who may accept with nobody signed in
+SELECT email AS former_email FROM partner_portal.account WHERE account_id = 1 \gset
+SELECT run_as(4, :app, $$SELECT g.state FROM partner_portal.offer_access(4, 1, 'complete', wallet => false) g$$);
+SELECT (partner_portal.change_email(1, 'moved@example.com')).email;
+SELECT run_as(NULL, :app, format('SELECT partner_portal.accept_invitation(%L)', token()));
+SELECT run_as(4, :app, format('SELECT i.email FROM partner_portal.resend_invitation(%s) i', (SELECT max(invitation_id) FROM partner_portal.invitation)));
+SELECT recipient FROM partner_portal.notification WHERE kind = 'invitation' ORDER BY notification_id DESC LIMIT 1;
+SELECT run_as(NULL, :app, format('SELECT i.state FROM partner_portal.accept_invitation(%L) i', token()));
+SELECT run_as(4, :app, format('SELECT g.state FROM partner_portal.end_access(%s) g', (SELECT max(grant_id) FROM partner_portal.access_grant)));
+SELECT (partner_portal.change_email(1, :'former_email')).email = :'former_email' AS back;
+
 -- notices 30, 7 and 1 days before, each once, to both sides; none for a time that was shorter from the start
 INSERT INTO partner_portal.access_grant (workspace_id, partner_id, scope, wallet, state, accepted_at, expires_at) VALUES
 	(3, 2, 'complete', false, 'active', '2026-01-01', '2099-03-01'), (4, 1, 'complete', false, 'active', '2099-02-26', '2099-03-01');

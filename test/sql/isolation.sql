@@ -240,6 +240,7 @@ SELECT hole('DROP INDEX sale_workspace_id_tenant_idx', 'CREATE INDEX sale_worksp
 SELECT hole('ALTER ROLE regress_app BYPASSRLS', 'ALTER ROLE regress_app NOBYPASSRLS');
 SELECT hole('ALTER ROLE regress_app SUPERUSER', 'ALTER ROLE regress_app NOSUPERUSER');
 SELECT hole('GRANT regress_isolation_bypass TO regress_app', 'REVOKE regress_isolation_bypass FROM regress_app');
+SELECT hole('ALTER ROLE regress_isolation_bypass LOGIN; GRANT regress_app, regress_trusted TO regress_isolation_bypass', 'REVOKE regress_app, regress_trusted FROM regress_isolation_bypass; ALTER ROLE regress_isolation_bypass NOLOGIN');
 SELECT hole('ALTER TABLE sale OWNER TO regress_app', 'ALTER TABLE sale OWNER TO CURRENT_USER');
 SELECT hole('ALTER TABLE sale OWNER TO regress_isolation_owner; GRANT regress_isolation_owner TO regress_trusted', 'REVOKE regress_isolation_owner FROM regress_trusted; ALTER TABLE sale OWNER TO CURRENT_USER');
 SELECT hole('GRANT pg_read_server_files TO regress_app', 'REVOKE pg_read_server_files FROM regress_app');
