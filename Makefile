@@ -219,6 +219,7 @@ ISOLATION = \
 	disable_login \
 	change_portal_user \
 	remove_portal_user \
+	delete_register \
 	erase_invite \
 	remove_member \
 	restore_leave \

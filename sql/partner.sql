@@ -49,7 +49,7 @@ BEGIN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is not a partner', workspace_id);
 	END IF;
 	-- whoever registers right now had the workspace FOR SHARE
-	IF EXISTS (SELECT FROM partner_portal.workspace w WHERE w.partner_key = demote_partner.workspace_id) THEN
+	IF partner_portal.has_customers(workspace_id, true) THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('partner %s has customers', workspace_id),
 			DETAIL = 'Deleted customers count too: they may be restored.',
 			HINT = 'Every customer must leave or move to another partner first.';

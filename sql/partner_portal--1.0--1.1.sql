@@ -1188,6 +1188,36 @@ $$;
 
 -- workspace_lifecycle.sql
 
+CREATE FUNCTION partner_portal.has_customers(partner_id bigint, deleted_too boolean) RETURNS boolean
+	LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'partner_portal_has_customers';
+COMMENT ON FUNCTION partner_portal.has_customers(bigint, boolean) IS
+'Whether a partner has customers, as of the latest commit whatever the snapshot: those that are deleted count if deleted_too. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.has_customers(bigint, boolean) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION partner_portal.delete_workspace(workspace_id bigint) RETURNS partner_portal.workspace
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	target partner_portal.workspace := partner_portal.authorized_live_workspace('delete_workspace', workspace_id);
+	ended timestamptz;
+BEGIN
+	-- whoever registers right now had the partner's workspace FOR SHARE
+	IF partner_portal.has_customers(workspace_id, false) THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('partner %s has customers', workspace_id),
+			HINT = 'Delete them, or have them leave or move to another partner first.';
+	END IF;
+	PERFORM partner_portal.lock_keys(workspace_id);
+	-- from here on nothing can be activated
+	UPDATE partner_portal.workspace w SET deleted_at = clock_timestamp() WHERE w.workspace_id = delete_workspace.workspace_id;
+	PERFORM partner_portal.disable_keys_as(workspace_id, 'deleted');
+	-- what the keys were billed for ends before the period does
+	ended := clock_timestamp();
+	PERFORM partner_portal.end_periods(workspace_id, ended);
+	UPDATE partner_portal.workspace w SET deleted_at = ended WHERE w.workspace_id = delete_workspace.workspace_id
+	RETURNING w.* INTO target;
+	RETURN target;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION partner_portal.purge_workspace(workspace_id bigint) RETURNS partner_portal.workspace
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1268,6 +1298,32 @@ COMMENT ON FUNCTION partner_portal.restore_workspace(bigint) IS
 'Takes a deletion back: a new billing period starts now, and the keys that the deletion disabled are enabled, oldest first, up to the limit (none while the workspace is suspended). By its partner; the operator for any. 42501, P0002; PP004 it has no owner any more; PP005 it is not deleted, purged, or its partner is deleted.';
 
 -- partner.sql
+
+CREATE OR REPLACE FUNCTION partner_portal.demote_partner(workspace_id bigint) RETURNS partner_portal.workspace
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	target partner_portal.workspace;
+BEGIN
+	PERFORM partner_portal.require_operator();
+	target := partner_portal.authorized_workspace('purge', workspace_id);
+	IF target.kind <> 'partner' THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('workspace %s is not a partner', workspace_id);
+	END IF;
+	-- whoever registers right now had the workspace FOR SHARE
+	IF partner_portal.has_customers(workspace_id, true) THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('partner %s has customers', workspace_id),
+			DETAIL = 'Deleted customers count too: they may be restored.',
+			HINT = 'Every customer must leave or move to another partner first.';
+	END IF;
+	IF EXISTS (SELECT FROM partner_portal.portal p WHERE p.workspace_id = demote_partner.workspace_id) THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('partner %s has portals', workspace_id), HINT = 'Delete them first with delete_portal().';
+	END IF;
+	UPDATE partner_portal.workspace w SET kind = 'business' WHERE w.workspace_id = demote_partner.workspace_id
+	RETURNING w.* INTO target;
+	DELETE FROM partner_portal.partner p WHERE p.partner_id = demote_partner.workspace_id;
+	RETURN target;
+END
+$$;
 
 CREATE OR REPLACE FUNCTION partner_portal.promote_to_partner(workspace_id bigint) RETURNS partner_portal.partner
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -157,6 +157,12 @@ COMMENT ON FUNCTION partner_portal.resume_workspace(bigint) IS
 'Ends a suspension: exactly the keys that it disabled are enabled, oldest first, up to the limit. By the customer''s partner; the operator for any. 42501, P0002; PP005 it is not suspended, or deleted.';
 REVOKE ALL ON FUNCTION partner_portal.resume_workspace(bigint) FROM PUBLIC;
 
+CREATE FUNCTION partner_portal.has_customers(partner_id bigint, deleted_too boolean) RETURNS boolean
+	LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'partner_portal_has_customers';
+COMMENT ON FUNCTION partner_portal.has_customers(bigint, boolean) IS
+'Whether a partner has customers, as of the latest commit whatever the snapshot: those that are deleted count if deleted_too. Internal.';
+REVOKE ALL ON FUNCTION partner_portal.has_customers(bigint, boolean) FROM PUBLIC;
+
 CREATE FUNCTION partner_portal.delete_workspace(workspace_id bigint) RETURNS partner_portal.workspace
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -164,7 +170,7 @@ DECLARE
 	ended timestamptz;
 BEGIN
 	-- whoever registers right now had the partner's workspace FOR SHARE
-	IF EXISTS (SELECT FROM partner_portal.workspace w WHERE w.partner_key = delete_workspace.workspace_id AND w.deleted_at IS NULL) THEN
+	IF partner_portal.has_customers(workspace_id, false) THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = format('partner %s has customers', workspace_id),
 			HINT = 'Delete them, or have them leave or move to another partner first.';
 	END IF;

@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * workspace.c
- *		The guard of the workspace table: who may change which column; and the
- *		lock that keeps a workspace with its partner while rows are added to it.
+ *		The guard of the workspace table: who may change which column; the
+ *		lock that keeps a workspace with its partner while rows are added to it;
+ *		and whether a partner has customers.
  *
  * Settings are changed by plain UPDATE.  A policy says whose rows one may
  * change at all; this BEFORE ROW trigger says which columns, and looks at what
@@ -36,6 +37,7 @@
 #include "security_key.h"
 
 PG_FUNCTION_INFO_V1(partner_portal_guard_workspace);
+PG_FUNCTION_INFO_V1(partner_portal_has_customers);
 
 /* A column, and the permission that changing it takes; NULL is the operator's. */
 typedef struct GuardedColumn
@@ -441,4 +443,33 @@ partner_portal_guard_workspace(PG_FUNCTION_ARGS)
 	check_line(trigger, row, "tax_id", false);
 	check_line(trigger, row, "address", true);
 	return PointerGetDatum(row);
+}
+
+/*
+ * has_customers(partner_id, deleted_too) tells whether a partner has customers,
+ * as of the latest commit and of one's own transaction: one that registered
+ * after a transaction's snapshot was taken is a customer too.  With the
+ * partner's workspace locked none is added meanwhile.
+ */
+Datum
+partner_portal_has_customers(PG_FUNCTION_ARGS)
+{
+	int64		partner_id = PG_GETARG_INT64(0);
+	bool		deleted_too = PG_GETARG_BOOL(1);
+	Relation	relation = pp_open_ours(pp_our_schema(), "workspace");
+	SysScanDesc scan;
+	HeapTuple	row;
+	bool		found = false;
+
+	if (relation == NULL)
+		elog(ERROR, "table \"workspace\" does not exist");
+	scan = pp_scan_by_id(relation, "workspace_partner_key_idx", "partner_key", partner_id);
+	while (!found && HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = deleted_too || !pp_row_is_set(row, relation, "deleted_at");
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	PG_RETURN_BOOL(found);
 }
