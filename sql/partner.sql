@@ -139,7 +139,7 @@ BEGIN
 	FOR KEY SHARE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'registration code not found',
-			HINT = 'Ask the partner for its present registration link.';
+			HINT = 'The code is what follows the last slash of a registration link; ask the partner for its present one.';
 	END IF;
 	IF found_partner.suspended_at IS NOT NULL THEN
 		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = 'the partner of this registration code is suspended';

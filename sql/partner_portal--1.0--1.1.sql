@@ -1348,6 +1348,31 @@ $$;
 COMMENT ON FUNCTION partner_portal.create_own_workspace(bigint, text, text, text, date) IS
 'Creates a further organisation of a partner''s own: a workspace under it, owned by who creates it (by the partner''s first owner, who must accept, when the operator does). partner_id NULL is the identity''s own; time_zone NULL the partner''s. For the partner''s owner or administrator. 42501; P0002; PP005 no partner, suspended, or without an owner; 23505 the slug is taken; 22001, 22023 bad input.';
 
+CREATE OR REPLACE FUNCTION partner_portal.partner_of_code(registration_code text) RETURNS partner_portal.workspace
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	found_partner partner_portal.workspace;
+BEGIN
+	PERFORM partner_portal.checked_text('registration_code', registration_code, 200);
+	SELECT w.* INTO found_partner FROM partner_portal.workspace w
+	WHERE w.workspace_id = (SELECT p.partner_id FROM partner_portal.partner p WHERE p.registration_code = partner_of_code.registration_code)
+		AND w.deleted_at IS NULL
+	FOR SHARE;
+	-- rotate_registration_code() changes a unique key, which FOR KEY SHARE waits for
+	PERFORM FROM partner_portal.partner p
+	WHERE p.partner_id = found_partner.workspace_id AND p.registration_code = partner_of_code.registration_code
+	FOR KEY SHARE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'no_data_found', MESSAGE = 'registration code not found',
+			HINT = 'The code is what follows the last slash of a registration link; ask the partner for its present one.';
+	END IF;
+	IF found_partner.suspended_at IS NOT NULL THEN
+		RAISE EXCEPTION USING ERRCODE = 'PP005', MESSAGE = 'the partner of this registration code is suspended';
+	END IF;
+	RETURN found_partner;
+END
+$$;
+
 -- people.sql
 
 CREATE OR REPLACE FUNCTION partner_portal.require_rank_over(workspace_id bigint, role text) RETURNS void

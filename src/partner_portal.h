@@ -32,6 +32,18 @@
 #define ERRCODE_PP_LAST_OWNER				MAKE_SQLSTATE('P','P','0','0','4')
 #define ERRCODE_PP_WRONG_STATE				MAKE_SQLSTATE('P','P','0','0','5')
 
+/*
+ * pp_compare_int64 orders bigints, for qsort().
+ */
+static inline int
+pp_compare_int64(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return (left > right) - (left < right);
+}
+
 /* in guc.c: the settings, see the descriptions there */
 extern char *pp_jwks_file;
 extern char *pp_token_audience;

@@ -252,19 +252,10 @@ partner_portal_measure_add(PG_FUNCTION_ARGS)
 }
 
 static int
-compare_int64(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return (x > y) - (x < y);
-}
-
-static int
 compare_key(const void *a, const void *b)
 {
-	return compare_int64(&((const Stretch *) a)->key_id,
-						 &((const Stretch *) b)->key_id);
+	return pp_compare_int64(&((const Stretch *) a)->key_id,
+							&((const Stretch *) b)->key_id);
 }
 
 /*
@@ -281,7 +272,7 @@ count_users(const Measure *measure)
 	for (int64 i = 0; i < measure->count; i++)
 		if (measure->stretches[i].account_id != 0)
 			holders[count++] = measure->stretches[i].account_id;
-	qsort(holders, count, sizeof(int64), compare_int64);
+	qsort(holders, count, sizeof(int64), pp_compare_int64);
 	for (int64 i = 0; i < count; i++)
 		if (i == 0 || holders[i] != holders[i - 1])
 			users++;
@@ -308,8 +299,8 @@ find_peak(const Measure *measure, TimestampTz *peak_at)
 		starts[i] = measure->stretches[i].start;
 		ends[i] = measure->stretches[i].end;
 	}
-	qsort(starts, count, sizeof(int64), compare_int64);
-	qsort(ends, count, sizeof(int64), compare_int64);
+	qsort(starts, count, sizeof(int64), pp_compare_int64);
+	qsort(ends, count, sizeof(int64), pp_compare_int64);
 	for (int64 i = 0; i < count; i++)
 	{
 		while (ends[ended] <= starts[i])

@@ -361,18 +361,6 @@ dedupe_key_of(const char *dedupe_key, const Endpoint *endpoint, const Hearer *he
 }
 
 /*
- * compare_ids orders workspaces.
- */
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64		left = *(const int64 *) a;
-	int64		right = *(const int64 *) b;
-
-	return (left > right) - (left < right);
-}
-
-/*
  * pp_owe_event owes an event to those endpoints of the hearers that want it,
  * and returns to how many.  It sorts the hearers: who owes the same event to the
  * same ones waits for the first message, and never for each other.  A message
@@ -385,7 +373,7 @@ pp_owe_event(PpOutbox *outbox, int64 *heard_by, int count, const PpEvent *event)
 	char	   *body = body_of(event->name, event->data);
 	int			owed = 0;
 
-	qsort(heard_by, count, sizeof(int64), compare_ids);
+	qsort(heard_by, count, sizeof(int64), pp_compare_int64);
 	for (int i = 0; i < count; i++)
 	{
 		Hearer	   *hearer = hearer_of(heard_by[i]);

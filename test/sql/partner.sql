@@ -92,6 +92,10 @@ SELECT run_as(2, :app, 'SELECT partner_portal.rotate_registration_code(99)');
 SELECT run_as(NULL, :app, 'SELECT partner_portal.rotate_registration_code(1)');
 SELECT run_as(5, :app, 'SELECT r.partner_id || $$ $$ || (r.registration_code <> $$code-of-1$$) FROM partner_portal.rotate_registration_code(1) r');
 SELECT run_as(NULL, :trusted, $$SELECT partner_portal.register_workspace('code-of-1', 'K', 'k@example.com')$$);
+\set VERBOSITY default
+\set SHOW_CONTEXT never
+SELECT partner_portal.register_workspace('https://portal.example.com/register/code-of-1', 'K', 'k@example.com');
+\set VERBOSITY terse
 UPDATE partner_portal.partner SET registration_code = 'code-of-1' WHERE partner_id = 1;
 
 -- a further organisation of the partner's own
