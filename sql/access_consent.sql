@@ -359,6 +359,8 @@ BEGIN
 	-- an end waits for nobody but those who write by the grant
 	IF found_grant.state <> 'active' THEN
 		PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = found_grant.workspace_id FOR NO KEY UPDATE;
+		PERFORM FROM partner_portal.invitation i
+		WHERE i.workspace_id = found_grant.workspace_id AND i.grant_id = found_grant.grant_id AND i.state = 'pending' FOR NO KEY UPDATE;
 	END IF;
 	SELECT g.* INTO found_grant FROM partner_portal.access_grant g
 	WHERE g.workspace_id = found_grant.workspace_id AND g.grant_id = found_grant.grant_id
@@ -537,17 +539,29 @@ CREATE FUNCTION partner_portal.consent_follows() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	just_deleted boolean := OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL;
+	ending partner_portal.access_grant;
 BEGIN
 	IF TG_OP = 'INSERT' AND partner_portal.restoring_session() THEN
 		RETURN NULL;
 	END IF;
-	PERFORM partner_portal.close_offer(g, 'withdrawn', NULL),
-		partner_portal.end_grant(g, CASE g.state WHEN 'active' THEN 'ended' ELSE 'withdrawn' END, clock_timestamp(),
-			CASE WHEN just_deleted THEN 'deleted' WHEN NEW.kind <> OLD.kind THEN 'no partner any more' ELSE 'transferred' END)
-	FROM partner_portal.access_grant g
-	WHERE g.ended_at IS NULL AND (
-		(g.workspace_id = NEW.workspace_id AND (just_deleted OR (NEW.partner_key <> OLD.partner_key AND g.partner_id = OLD.partner_key)))
-		OR (g.partner_id = NEW.workspace_id AND (just_deleted OR NEW.kind <> OLD.kind)));
+	FOR ending IN
+		SELECT g.* FROM partner_portal.access_grant g
+		WHERE g.ended_at IS NULL AND (
+			(g.workspace_id = NEW.workspace_id AND (just_deleted OR (NEW.partner_key <> OLD.partner_key AND g.partner_id = OLD.partner_key)))
+			OR (g.partner_id = NEW.workspace_id AND (just_deleted OR NEW.kind <> OLD.kind)))
+		ORDER BY g.workspace_id, g.grant_id
+	LOOP
+		-- the other side may be answering, or ending it
+		PERFORM FROM partner_portal.invitation i
+		WHERE i.workspace_id = ending.workspace_id AND i.grant_id = ending.grant_id AND i.state = 'pending' FOR NO KEY UPDATE;
+		SELECT g.* INTO ending FROM partner_portal.access_grant g
+		WHERE g.workspace_id = ending.workspace_id AND g.grant_id = ending.grant_id AND g.ended_at IS NULL
+		FOR UPDATE;
+		CONTINUE WHEN NOT FOUND;
+		PERFORM partner_portal.close_offer(ending, 'withdrawn', NULL);
+		PERFORM partner_portal.end_grant(ending, CASE ending.state WHEN 'active' THEN 'ended' ELSE 'withdrawn' END, clock_timestamp(),
+			CASE WHEN just_deleted THEN 'deleted' WHEN NEW.kind <> OLD.kind THEN 'no partner any more' ELSE 'transferred' END);
+	END LOOP;
 	-- the second consent was given to the partner of before
 	IF NEW.partner_key <> OLD.partner_key THEN
 		UPDATE partner_portal.product p SET partner_access = false WHERE p.workspace_id = NEW.workspace_id AND p.partner_access;
@@ -580,6 +594,8 @@ BEGIN
 		IF expired.state <> 'active' THEN
 			PERFORM FROM partner_portal.workspace w WHERE w.workspace_id = expired.workspace_id FOR NO KEY UPDATE SKIP LOCKED;
 			CONTINUE WHEN NOT FOUND;
+			PERFORM FROM partner_portal.invitation i
+			WHERE i.workspace_id = expired.workspace_id AND i.grant_id = expired.grant_id AND i.state = 'pending' FOR NO KEY UPDATE;
 		END IF;
 		SELECT g.* INTO expired FROM partner_portal.access_grant g
 		WHERE g.workspace_id = expired.workspace_id AND g.grant_id = expired.grant_id AND g.state = expired.state
