@@ -299,7 +299,7 @@ BEGIN
 		END IF;
 	END IF;
 	UPDATE partner_portal.access_grant g
-	SET state = 'active', accepted_at = at, accepted_by = partner_portal.current_account_id(), wallet_since = CASE WHEN g.wallet THEN at END
+	SET state = 'active', accepted_at = at, accepted_by = coalesce((starting).accepted_by, partner_portal.current_account_id()), wallet_since = CASE WHEN g.wallet THEN at END
 	WHERE g.workspace_id = (starting).workspace_id AND g.grant_id = (starting).grant_id AND g.state = (starting).state
 	RETURNING g.* INTO started;
 	IF NOT FOUND OR started.expires_at <= at THEN
@@ -516,9 +516,9 @@ BEGIN
 	IF NOT FOUND OR offered.expires_at <= clock_timestamp() THEN
 		PERFORM partner_portal.invitation_not_usable();
 	END IF;
+	-- in one update: a second one would check the foreign keys, and wait for the partner's being deleted, which waits for this
+	offered.accepted_by := (invitation).account_id;
 	PERFORM partner_portal.start_grant(offered);
-	UPDATE partner_portal.access_grant g SET accepted_by = (invitation).account_id
-	WHERE g.workspace_id = offered.workspace_id AND g.grant_id = offered.grant_id;
 	RETURN offered.workspace_id;
 END
 $$;

@@ -1762,6 +1762,24 @@ REVOKE ALL ON FUNCTION partner_portal.forget_invitations(partner_portal.account)
 
 -- access_consent.sql
 
+CREATE OR REPLACE FUNCTION partner_portal.accept_access_invitation(invitation partner_portal.invitation) RETURNS bigint
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	offered partner_portal.access_grant;
+BEGIN
+	SELECT g.* INTO offered FROM partner_portal.access_grant g
+	WHERE g.workspace_id = (invitation).workspace_id AND g.grant_id = (invitation).grant_id AND g.state = 'offered'
+	FOR UPDATE;
+	IF NOT FOUND OR offered.expires_at <= clock_timestamp() THEN
+		PERFORM partner_portal.invitation_not_usable();
+	END IF;
+	-- in one update: a second one would check the foreign keys, and wait for the partner's being deleted, which waits for this
+	offered.accepted_by := (invitation).account_id;
+	PERFORM partner_portal.start_grant(offered);
+	RETURN offered.workspace_id;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION partner_portal.consent_follows() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -1966,7 +1984,7 @@ BEGIN
 		END IF;
 	END IF;
 	UPDATE partner_portal.access_grant g
-	SET state = 'active', accepted_at = at, accepted_by = partner_portal.current_account_id(), wallet_since = CASE WHEN g.wallet THEN at END
+	SET state = 'active', accepted_at = at, accepted_by = coalesce((starting).accepted_by, partner_portal.current_account_id()), wallet_since = CASE WHEN g.wallet THEN at END
 	WHERE g.workspace_id = (starting).workspace_id AND g.grant_id = (starting).grant_id AND g.state = (starting).state
 	RETURNING g.* INTO started;
 	IF NOT FOUND OR started.expires_at <= at THEN
