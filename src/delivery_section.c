@@ -125,7 +125,8 @@ pp_section_try(void (*work) (void *), void *argument)
 	ResourceOwner owner = CurrentResourceOwner;
 	ErrorData  *volatile error = NULL;
 
-	pp_section_plan();			/* settings of a subtransaction would go with it */
+	pp_section_plan();			/* settings of a subtransaction would go with
+								 * it */
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();

@@ -62,7 +62,7 @@ typedef enum KeyChoice
 typedef enum KeyDeed
 {
 	PICK,
-	LOCK,
+	HOLD,
 	SWITCH,						/* disable active ones, activate the others */
 	RENAME,						/* the reason is from now on the limit */
 	KEY_DEEDS
@@ -243,7 +243,7 @@ try_choice(KeyChoice choice, int64 workspace_id, const char *reason,
 		int64		how_many = count(usage, argument);
 
 		if (how_many != 0)
-			(void) run_statement(LOCK, choice, workspace_id, how_many, reason);
+			(void) run_statement(HOLD, choice, workspace_id, how_many, reason);
 		lock_counter(workspace_id, usage);
 		how_many = count(usage, argument);
 		done = how_many == 0 ||
