@@ -229,16 +229,10 @@ pp_give_check_states(ResultRelInfo *result, EState *estate)
 	ExprState **states;
 	CheckSet   *set;
 
-	if (!takes_states(result))
+	if (!takes_states(result) || (set = find_set(result->ri_RelationDesc)) == NULL)
 		return;
 	old_context = MemoryContextSwitchTo(estate->es_query_cxt);
 	release = palloc(sizeof(MemoryContextCallback));
-	set = find_set(result->ri_RelationDesc);
-	if (set == NULL)
-	{
-		MemoryContextSwitchTo(old_context);
-		return;
-	}
 	set->uses++;
 	release->func = release_set;
 	release->arg = set;

@@ -103,7 +103,7 @@ static const char *
 build_mail(const PpClaimed *message, PpTransfer *transfer, const PpRelay *relay)
 {
 	PpMail		mail = {0};
-	StringInfoData text;
+	StringInfoData built;
 	const char *problem;
 	char	   *room;
 
@@ -117,17 +117,16 @@ build_mail(const PpClaimed *message, PpTransfer *transfer, const PpRelay *relay)
 	mail.unsubscribe_url = column(message, NOTIFICATION_UNSUBSCRIBE_URL);
 	mail.message_id = message_id(message);
 	mail.date = DatumGetTimestampTz(message->values[NOTIFICATION_OCCURRED_AT - 1]);
-	initStringInfo(&text);
-	problem = pp_mail_build(&text, &mail);
+	initStringInfo(&built);
+	problem = pp_mail_build(&built, &mail);
 	if (problem != NULL)
 		return problem;
-	room = reserve(transfer, strlen(relay->url) + strlen(relay->sender) + strlen(mail.recipient) + text.len + 4);
+	room = reserve(transfer, strlen(relay->url) + strlen(relay->sender) + strlen(mail.recipient) + built.len + 4);
 	transfer->url = put_text(&room, relay->url, strlen(relay->url));
 	transfer->sender = put_text(&room, relay->sender, strlen(relay->sender));
 	transfer->recipient = put_text(&room, mail.recipient, strlen(mail.recipient));
-	transfer->body_length = text.len;
-
-	transfer->body = put_text(&room, text.data, text.len);
+	transfer->body_length = built.len;
+	transfer->body = put_text(&room, built.data, built.len);
 	return NULL;
 }
 

@@ -456,13 +456,11 @@ partner_portal_has_customers(PG_FUNCTION_ARGS)
 {
 	int64		partner_id = PG_GETARG_INT64(0);
 	bool		deleted_too = PG_GETARG_BOOL(1);
-	Relation	relation = pp_open_ours(pp_our_schema(), "workspace");
+	Relation	relation = table_open(pp_our_relation(PP_WORKSPACE), AccessShareLock);
 	SysScanDesc scan;
 	HeapTuple	row;
 	bool		found = false;
 
-	if (relation == NULL)
-		elog(ERROR, "table \"workspace\" does not exist");
 	scan = pp_scan_by_id(relation, "workspace_partner_key_idx", "partner_key", partner_id);
 	while (!found && HeapTupleIsValid(row = systable_getnext(scan)))
 	{
